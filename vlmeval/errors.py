@@ -1,0 +1,89 @@
+"""Every error a user can meet, in one tree.
+
+    VLMEvalError                  base: its text is the whole message, no traceback is shown
+    |-- UsageError (ValueError)   a flag, name or value that cannot be used
+    |   |-- UnknownNameError      a model, dataset, flag or key that does not exist; lists the nearest
+    |   `-- ConfigError           a --config file that cannot be used
+    |-- DatasetError              a benchmark file that cannot be read: file, line, column, counts
+    |   `-- DownloadError         a file that could not be fetched or did not match its MD5
+    |-- ModelError                a checkpoint that cannot be loaded
+    |-- MissingPackageError       a job needs a package that is not installed
+    |-- StorageError              the work dir cannot be written, the disk is full, another run holds it
+    `-- SampleError               one sample cannot be answered: recorded as failed, the run goes on
+        `-- ImageError            its image is missing, broken, or larger than the limit
+
+A message says what, where, the numbers, and what to try.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VLMEvalError(Exception):
+    """Base of all errors meant for the user. `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(VLMEvalError, ValueError):
+    """What the caller asked for cannot be done as asked."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that does not exist, with the nearest ones that do."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        self.nearest = nearest_names(name, known)
+        parts = [f"unknown {kind} {name!r}"]
+        if self.nearest:
+            parts.append("nearest: " + ", ".join(self.nearest))
+        if hint:
+            parts.append(hint)
+        super().__init__("; ".join(parts))
+
+
+class ConfigError(UsageError):
+    """A config file with a key, class or value that cannot be used."""
+
+
+class DatasetError(VLMEvalError):
+    """A benchmark file that cannot be read as it should."""
+
+
+class DownloadError(DatasetError):
+    """A file could not be fetched, or what came is not what was expected."""
+
+
+class ModelError(VLMEvalError):
+    """A checkpoint that cannot be loaded or run."""
+
+
+class MissingPackageError(VLMEvalError):
+    """A job needs a package that is not installed."""
+
+    def __init__(self, package: str, job: str) -> None:
+        super().__init__(f"{job} needs the package {package!r}, which is not installed; try: pip install {package}")
+        self.package = package
+
+
+class StorageError(VLMEvalError):
+    """Results cannot be written where they should go."""
+
+
+class SampleError(VLMEvalError):
+    """One sample cannot be answered. It is recorded as failed and the run goes on."""
+
+
+class ImageError(SampleError):
+    """An image is missing, broken, or decodes to more pixels than allowed."""
+
+
+def nearest_names(name: str, known: Iterable[str], limit: int = 5) -> list[str]:
+    """The known names most like `name`, best first, compared without case."""
+    by_lower = {item.lower(): item for item in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.4)
+    return [by_lower[item] for item in close]

@@ -1,0 +1,112 @@
+"""Encoded pictures: where their bytes are, and how they become an RGB image, safely.
+
+Nothing is re-encoded and nothing is written to disk: a model sees the benchmark's own pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlmeval.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    from vlmeval.types import ImageValue
+
+DEFAULT_MAX_IMAGE_PIXELS = 178_956_970
+"""Pixels one image may decode to: Pillow's own threshold for an error, 0.5 GiB as RGB."""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """An encoded image that is read when its turn comes.
+
+    `digest` identifies the content without reading it (it goes into the prompt's fingerprint); `name` says where it
+    comes from in messages, e.g. "row 17"; `read` returns the encoded bytes and raises ImageError.
+    """
+
+    digest: str
+    name: str
+    read: Callable[[], bytes]
+
+
+def file_source(path: Path) -> ImageSource:
+    """The image in a file. Its digest is that of its content, or of its absence: a missing file fails when read."""
+
+    def read() -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"image file {path} cannot be read: {error.strerror}") from error
+
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
+                hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        digest = f"missing:{path.name}"
+    return ImageSource(digest=digest, name=str(path), read=read)
+
+
+def open_image(value: ImageValue, max_pixels: int = DEFAULT_MAX_IMAGE_PIXELS) -> PILImage:
+    """Decode to an RGB image of at most `max_pixels` pixels, checked from the header before anything is decoded.
+
+    Raises ImageError for a missing, empty, broken or truncated image, or one over the limit.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(value, Image.Image):
+        return value.convert("RGB")
+    name, data = _encoded(value)
+    if not data:
+        raise ImageError(f"{name}: the image is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns above half of its own limit; ours is checked below with a message the user can act on.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise ImageError(_too_large(name, width, height, len(data), max_pixels))
+                return image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: {len(data)} bytes that are no image Pillow knows") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # Pillow's decoders raise any of these for broken or truncated data.
+        raise ImageError(f"{name}: the image is broken or truncated ({error})") from error
+
+
+def _encoded(value: str | ImageSource) -> tuple[str, bytes]:
+    if isinstance(value, ImageSource):
+        return value.name, value.read()
+    if value.startswith(("http://", "https://")):
+        return value, _fetch(value)
+    source = file_source(Path(value.removeprefix("file://")))
+    return source.name, source.read()
+
+
+def _fetch(url: str) -> bytes:
+    import requests
+
+    try:
+        response = requests.get(url, timeout=30)
+        response.raise_for_status()
+    except requests.RequestException as error:
+        raise ImageError(f"image {url} cannot be fetched: {error}") from error
+    return response.content
+
+
+def _too_large(name: str, width: int, height: int, size: int, max_pixels: int) -> str:
+    return (
+        f"{name}: {size} bytes that decode to {width} x {height} = {width * height:,} pixels, over the limit of "
+        f"{max_pixels:,}; if you trust the file, raise --max-image-pixels"
+    )

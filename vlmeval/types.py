@@ -1,0 +1,146 @@
+"""The nouns everyone shares: what is asked, what was answered, and what it was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypedDict, Union
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    from vlmeval.images import ImageSource
+
+TaskType = Literal["MCQ", "Y/N", "VQA"]
+Index = Union[int, str]
+"""A sample's name within its benchmark: int where every row of the file has one, else str."""
+
+ImageValue = Union[str, "ImageSource", "PILImage"]
+"""A path or URL, a source that reads its bytes when asked, or a decoded image."""
+
+
+class Message(TypedDict, total=False):
+    """One piece of a prompt, in the order the model sees it.
+
+    `type` is "text", "image" or "video"; `value` the text, or for an image an `ImageValue`;
+    `role` is "user" unless said otherwise ("system" opens a conversation, "assistant" is an earlier turn).
+    """
+
+    type: Literal["text", "image", "video"]
+    value: ImageValue
+    role: Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a benchmark asks for. Models vary their prompts by this and never by the benchmark's name.
+
+    Traits in use: "circular" (rotated copies count as one), "multi_image" (several images a row),
+    "image_markers" (`<image N>` in the text, MMMU), "short_answer" (a word or phrase), "judge" (needs one),
+    "yes_no_suffix", "fine_print" (dense text: more tiles or pixels).
+    """
+
+    name: str
+    type: TaskType
+    traits: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One row of a benchmark.
+
+    `options` maps a label to its text in label order; `fields` holds every column but `image` as the file has
+    it, in the file's order. `images` are read when asked for, not before; `image_error` says why they cannot be.
+    """
+
+    index: Index
+    question: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    answer: str = ""
+    hint: str = ""
+    category: str = ""
+    l2_category: str = ""
+    split: str = ""
+    images: tuple[ImageSource, ...] = ()
+    image_error: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model gave for one prompt. `thinking` is what stood before `</think>`, already taken off `text`."""
+
+    text: str
+    thinking: str = ""
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One finished sample, as the journal has it. `fingerprint` is that of its prompt, images included."""
+
+    index: Index
+    status: Literal["ok", "failed"]
+    fingerprint: str
+    prediction: str = ""
+    thinking: str = ""
+    error: str = ""
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number of a score table. `value` is in the unit of its `Score`; `interval` the 95 % interval around it.
+
+    `group` is what it was taken over: "Overall", an l2-category or a category; `count` the samples (or circular
+    groups) in the denominator.
+    """
+
+    group: str
+    value: float
+    count: int
+    split: str = "none"
+    interval: tuple[float, float] | None = None
+    level: Literal["overall", "l2-category", "category"] = "overall"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowScore:
+    """What one row (or one circular group, named by its base row) was worth: `hit` in 0..1."""
+
+    index: Index
+    hit: float
+    extracted: str = ""
+    log: str = ""
+    g_index: Index | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What a run of one benchmark was worth under one protocol.
+
+    `unit` is "fraction" (0..1) or "percent". `failed`, `unmatched` and `missing` name samples: failed ones have no
+    answer, unmatched ones an answer from which nothing could be extracted, missing ones no record at all. All of
+    them stay in the denominator unless the protocol says otherwise (then `notes` says so).
+    """
+
+    dataset: str
+    protocol: str
+    metric: str
+    unit: Literal["fraction", "percent"]
+    metrics: tuple[Metric, ...]
+    rows: tuple[RowScore, ...]
+    samples: int
+    failed: tuple[Index, ...] = ()
+    unmatched: tuple[Index, ...] = ()
+    missing: tuple[Index, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def overall(self) -> Metric:
+        """The headline number: the first overall metric."""
+        return next(m for m in self.metrics if m.level == "overall")
