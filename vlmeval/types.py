@@ -139,6 +139,13 @@ class Score:
     unmatched: tuple[Index, ...] = ()
     missing: tuple[Index, ...] = ()
     notes: tuple[str, ...] = ()
+    protocol_version: int = 1
+
+    def differing_rows(self, other: Score) -> tuple[tuple[RowScore, RowScore], ...]:
+        """The rows in both scores that were read differently or are worth something else, in this score's order."""
+        theirs = {row.index: row for row in other.rows}
+        pairs = ((row, theirs[row.index]) for row in self.rows if row.index in theirs)
+        return tuple((a, b) for a, b in pairs if (a.hit, a.extracted) != (b.hit, b.extracted))
 
     @property
     def overall(self) -> Metric:
