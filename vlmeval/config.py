@@ -1,0 +1,241 @@
+"""What can be run and how: the registry `supported_VLM`, config files, and the checked settings of one run.
+
+Importing this imports neither torch nor transformers, so that a typo is answered at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vlmeval.errors import ConfigError, UnknownNameError, UsageError
+from vlmeval.vlm.base import BaseModel
+from vlmeval.vlm.checkpoint import read_config
+
+MODEL_CLASSES: Mapping[str, str] = {
+    "Qwen2VLChat": "vlmeval.vlm.qwen2_vl:Qwen2VLChat",
+}
+"""Class names a config may use -> where the class is."""
+
+MODEL_TYPE_CLASSES: Mapping[str, str] = {"qwen2_vl": "Qwen2VLChat"}
+"""config.json's model_type -> class, for `--model` given a hub id or a folder."""
+
+DEMO_FOLDER = Path(__file__).parent / "demo"
+MODES = ("all", "infer", "eval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A named model: a class and its arguments. Calling it makes the model (weights are loaded when first needed)."""
+
+    name: str
+    class_path: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    notes: str = ""
+
+    def __call__(self, **overrides: Any) -> BaseModel:
+        """Make the model; `overrides` win over the registered arguments."""
+        return load_model_class(self.class_path)(**{**self.arguments, **overrides})
+
+    def check(self) -> None:
+        """Raise ConfigError for an argument the class does not take."""
+        check_arguments(load_model_class(self.class_path), self.arguments, where=f"model {self.name!r}")
+
+    @property
+    def source(self) -> str:
+        """Hub id or folder."""
+        return str(self.arguments.get("model_path", ""))
+
+
+def load_model_class(class_path: str) -> type[BaseModel]:
+    """The class a name of `MODEL_CLASSES` or a "package.module:Class" stands for. Raises ConfigError."""
+    target = MODEL_CLASSES.get(class_path, class_path)
+    module_name, _, class_name = target.partition(":")
+    if not class_name:
+        raise UnknownNameError(
+            "model class", class_path, MODEL_CLASSES, 'a class of your own is written "my_package.my_module:MyVLM"'
+        )
+    found = getattr(_import_module(module_name), class_name, None)
+    if found is None:
+        raise ConfigError(f"{module_name} has no class {class_name!r}")
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        raise ConfigError(f"{target} is no subclass of vlmeval.vlm.base.BaseModel")
+    return found
+
+
+def _import_module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"module {name!r} cannot be imported: there is no {error.name!r} in this environment, the working folder "
+            "or the config file's folder"
+        ) from error
+    except SyntaxError as error:
+        raise ConfigError(f"module {name!r} cannot be imported: {error}") from error
+
+
+def check_arguments(cls: type, arguments: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError if `cls` cannot be made with these keyword arguments; names the nearest valid ones."""
+    from vlmeval.vlm.generation import GENERATION_ARGUMENTS
+
+    known: set[str] = set()
+    open_ended = False
+    for ancestor in cls.__mro__:
+        parameters = inspect.signature(ancestor).parameters.values() if ancestor is not object else ()
+        known |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not (passes_on := any(p.kind is p.VAR_KEYWORD for p in parameters)):
+            break
+        open_ended = passes_on and not ancestor.__module__.startswith("vlmeval.")
+    known -= {"self"}
+    for name in arguments:
+        if name not in known and name not in GENERATION_ARGUMENTS and not open_ended:
+            error = UnknownNameError("key", name, known | GENERATION_ARGUMENTS)
+            raise ConfigError(f"{where}: {error}")
+
+
+def _qwen2_vl() -> Iterator[ModelSpec]:
+    sizes = {"2B": True, "7B": True, "72B": False}
+    for size, small in sizes.items():
+        for variant in ("", "-AWQ", "-GPTQ-Int4", *(["-GPTQ-Int8"] if small else [])):
+            name = f"Qwen2-VL-{size}-Instruct{variant}"
+            pixels = {"min_pixels": 1280 * 28 * 28, "max_pixels": 16384 * 28 * 28}
+            yield ModelSpec(name=name, class_path="Qwen2VLChat", arguments={"model_path": f"Qwen/{name}", **pixels})
+
+
+def _demo() -> Iterator[ModelSpec]:
+    yield ModelSpec(
+        name="Qwen2-VL-Tiny",
+        class_path="Qwen2VLChat",
+        arguments={"model_path": str(DEMO_FOLDER / "Qwen2-VL-Tiny"), "max_new_tokens": 16},
+        notes="1.2 M parameters, in the package, trained on ShapesBench",
+    )
+
+
+supported_VLM: dict[str, ModelSpec] = {spec.name: spec for family in (_demo, _qwen2_vl) for spec in family()}
+"""Every registered model by name; `supported_VLM["Qwen2-VL-2B-Instruct"]()` makes one."""
+
+
+def resolve_model(name: str, extra: Mapping[str, ModelSpec] | None = None) -> ModelSpec:
+    """The model a name stands for: one of `extra` or registered, a checkpoint folder, or a hub id `owner/name`.
+
+    Raises UnknownNameError with the nearest names, or ModelError for a folder that is no checkpoint.
+    """
+    known = {**supported_VLM, **(extra or {})}
+    if name in known:
+        return known[name]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _from_model_type(path.resolve().name, str(path.resolve()), read_config(path), str(path))
+    owner, slash, short = name.partition("/")
+    if slash and owner and short and "/" not in short and owner not in (".", "..", "~"):
+        registered = next((spec for spec in supported_VLM.values() if spec.source == name), None)
+        return registered or _from_hub_id(name)
+    raise UnknownNameError("model", name, known, "a hub id owner/name or a checkpoint folder works too")
+
+
+def _from_hub_id(repo: str) -> ModelSpec:
+    from vlmeval.vlm.checkpoint import fetch_config
+
+    return _from_model_type(repo.split("/")[1], repo, fetch_config(repo), repo)
+
+
+def _from_model_type(name: str, model_path: str, config: Mapping[str, Any], where: str) -> ModelSpec:
+    model_type = str(config["model_type"])
+    if model_type not in MODEL_TYPE_CLASSES:
+        raise UnknownNameError(f"architecture (model_type in config.json of {where})", model_type, MODEL_TYPE_CLASSES)
+    return ModelSpec(name=name, class_path=MODEL_TYPE_CLASSES[model_type], arguments={"model_path": model_path})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigFile:
+    """What a --config file asks for: models by name, and datasets by name with their settings ({} = as registered)."""
+
+    models: Mapping[str, ModelSpec]
+    datasets: Mapping[str, Mapping[str, Any]]
+
+
+def read_config_file(path: Path) -> ConfigFile:
+    """Read and check a JSON config. Classes of the user's own are looked up beside it and in the working folder.
+
+    Raises ConfigError naming the file, the place in it and the nearest valid names.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"config file {path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config file {path} cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f'{path}: a config is an object with "model" and "data", not {type(data).__name__}')
+    for key in data:
+        if key not in ("model", "data"):
+            raise ConfigError(f"{path}: {UnknownNameError('key', key, ('model', 'data'))}")
+    for folder in (str(path.parent.resolve()), os.getcwd()):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    models = {name: _model_entry(path, name, entry) for name, entry in _entries(path, data, "model")}
+    return ConfigFile(models=models, datasets=dict(_entries(path, data, "data")))
+
+
+def _entries(path: Path, data: Mapping[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    section = data.get(key, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f'{path}: "{key}" is an object of names, not {type(section).__name__}')
+    for name, entry in section.items():
+        if not isinstance(entry, dict):
+            raise ConfigError(f'{path}: {key} {name!r} is an object of settings ({{}} = as registered), not {entry!r}')
+        yield name, entry
+
+
+def _model_entry(path: Path, name: str, entry: dict[str, Any]) -> ModelSpec:
+    try:
+        if "class" not in entry:
+            spec = replace(resolve_model(name), name=name)
+            spec = replace(spec, arguments={**spec.arguments, **entry})
+        else:
+            arguments = {key: value for key, value in entry.items() if key != "class"}
+            spec = ModelSpec(name=name, class_path=str(entry["class"]), arguments=arguments)
+        spec.check()
+    except UsageError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, checked once: what to evaluate on what, and how.
+
+    `limit` counts rows of each dataset from the first; `generation` are arguments of generate() for every model.
+    """
+
+    models: tuple[ModelSpec, ...]
+    datasets: tuple[str, ...]
+    dataset_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    work_dir: Path = Path("outputs")
+    mode: str = "all"
+    limit: int | None = None
+    batch_size: int = 1
+    seed: int = 0
+    reuse: bool = True
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.models or not self.datasets:
+            missing = "--model" if not self.models else "--data"
+            raise UsageError(f"{missing} is missing: name at least one, or give --config a file that does")
+        if self.mode not in MODES:
+            raise UnknownNameError("mode", self.mode, MODES)
+        for name in ("limit", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} {value} must be at least 1")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"--seed {self.seed} must be from 0 to 2^63 - 1")

@@ -1,0 +1,1 @@
+"""Running: which samples are left, answering them, and the journal that loses nothing."""

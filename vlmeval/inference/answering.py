@@ -1,0 +1,118 @@
+"""From samples to predictions: prompts, what is left to do, and the loop that answers it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from vlmeval.errors import SampleError
+from vlmeval.inference.fingerprint import prompt_fingerprint
+from vlmeval.inference.journal import Journal
+from vlmeval.types import Answer, Index, Message, Prediction, Sample, Task
+from vlmeval.vlm.base import BaseModel
+
+
+class Benchmark(Protocol):
+    """What running needs of a dataset."""
+
+    @property
+    def task(self) -> Task:
+        """What it asks for."""
+
+    def build_prompt(self, sample: Sample) -> list[Message]:
+        """The benchmark's own wording."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One sample with its prompt, ready to be answered."""
+
+    sample: Sample
+    message: list[Message]
+    fingerprint: str
+
+
+def requests(model: BaseModel, benchmark: Benchmark, samples: Iterable[Sample]) -> Iterator[Request]:
+    """Each sample with the prompt this model shall see."""
+    build = model.build_prompt if model.use_custom_prompt(benchmark.task) else None
+    for sample in samples:
+        message = build(sample, benchmark.task) if build else benchmark.build_prompt(sample)
+        yield Request(sample=sample, message=message, fingerprint=prompt_fingerprint(message))
+
+
+def finished(all_requests: Iterable[Request], records: Mapping[Index, Prediction]) -> dict[Index, Prediction]:
+    """The records that answer these very prompts; a record of a prompt worded otherwise does not count."""
+    found = ((request, records.get(request.sample.index)) for request in all_requests)
+    return {r.sample.index: p for r, p in found if p is not None and p.fingerprint == r.fingerprint}
+
+
+def answer(
+    model: BaseModel,
+    task: Task,
+    pending: Sequence[Request],
+    journal: Journal,
+    *,
+    batch_size: int,
+    seed: int,
+    on_finished: Callable[[Prediction], None],
+) -> None:
+    """Answer every request, record each as it finishes. A sample that cannot be answered is recorded as failed."""
+    remaining = iter(pending)
+    while batch := list(islice(remaining, batch_size)):
+        for prediction in _answer_batch(model, task, batch, seed):
+            journal.append(prediction)
+            on_finished(prediction)
+
+
+def _answer_batch(model: BaseModel, task: Task, batch: list[Request], seed: int) -> Iterator[Prediction]:
+    answerable = [request for request in batch if not request.sample.image_error]
+    for request in batch:
+        if request.sample.image_error:
+            yield _failed(request, request.sample.image_error, 0.0)
+    if not answerable:
+        return
+    started = time.perf_counter()
+    try:
+        model.seed(_batch_seed(seed, answerable))
+        answers = model.generate_batch([request.message for request in answerable], task)
+    except SampleError as error:
+        if len(answerable) > 1:
+            for request in answerable:
+                yield from _answer_batch(model, task, [request], seed)
+        else:
+            yield _failed(answerable[0], str(error), time.perf_counter() - started)
+        return
+    seconds = (time.perf_counter() - started) / len(answerable)
+    for request, reply in zip(answerable, answers, strict=True):
+        yield _ok(request, reply, seconds)
+
+
+def _batch_seed(seed: int, batch: Sequence[Request]) -> int:
+    """Depends on the prompt alone, so that a sampled answer is the same in any order and after a resume."""
+    return (seed + int(batch[0].fingerprint[:15], 16)) % 2**63
+
+
+def _ok(request: Request, reply: Answer, seconds: float) -> Prediction:
+    return Prediction(
+        index=request.sample.index,
+        status="ok",
+        fingerprint=request.fingerprint,
+        prediction=reply.text,
+        thinking=reply.thinking,
+        prompt_tokens=reply.prompt_tokens,
+        new_tokens=reply.new_tokens,
+        seconds=round(seconds, 6),
+    )
+
+
+def _failed(request: Request, error: str, seconds: float) -> Prediction:
+    return Prediction(
+        index=request.sample.index,
+        status="failed",
+        fingerprint=request.fingerprint,
+        error=error,
+        seconds=round(seconds, 6),
+    )

@@ -1,0 +1,122 @@
+"""The journal: one line of JSON per finished sample, appended and never rewritten.
+
+A line is handed to the system in one write, so a killed process loses nothing that was finished; it is forced to the
+disk once a second, so a power cut loses at most that. A torn last line is skipped, and the next record starts a new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vlmeval.errors import StorageError
+from vlmeval.types import Index, Prediction
+
+SYNC_INTERVAL_S = 1.0
+_FIELDS = {f.name for f in dataclasses.fields(Prediction)}
+
+
+class Journal:
+    """Appends predictions to a file. Use as a context manager; only one process may hold a run's journals at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = -1
+        self._synced_at = 0.0
+
+    def __enter__(self) -> Journal:
+        try:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+            if _ends_torn(self.path):
+                self._write(b"\n")
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                os.fsync(self._file)
+        except OSError as failure:
+            raise storage_error(self.path, failure) from failure
+        finally:
+            os.close(self._file)
+
+    def append(self, prediction: Prediction) -> None:
+        """Record one finished sample. Raises StorageError, e.g. when the disk is full; what was there stays."""
+        record = {k: v for k, v in dataclasses.asdict(prediction).items() if v not in (None, "", ())}
+        try:
+            self._write(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+            if time.monotonic() - self._synced_at >= SYNC_INTERVAL_S:
+                os.fsync(self._file)
+                self._synced_at = time.monotonic()
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._file, data) :]
+
+
+def read_journal(path: Path) -> dict[Index, Prediction]:
+    """The last record of every sample, by index. Lines that are torn or no records are skipped.
+
+    Raises StorageError if the file is there and cannot be read.
+    """
+    return {record.index: record for record in _records(path)}
+
+
+def _records(path: Path) -> Iterator[Prediction]:
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                record = _parse(line)
+                if record is not None:
+                    yield record
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def _parse(line: bytes) -> Prediction | None:
+    try:
+        record: Any = json.loads(line)
+        values = {k: tuple(v) if k == "notes" else v for k, v in record.items() if k in _FIELDS}
+        return Prediction(**values)
+    except (ValueError, TypeError, AttributeError):
+        # What a kill leaves in the middle of a write is no record; that sample is answered again.
+        return None
+
+
+def _ends_torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """An OSError on writing, in words: where, how much room is left, and what to do."""
+    where = path if path.is_dir() else path.parent
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        try:
+            free = f", {shutil.disk_usage(where).free / 2**20:.1f} MiB free"
+        except OSError:
+            free = ""
+        return StorageError(
+            f"{path}: the disk is full{free}; everything finished is kept: make room, or move the folder, and start "
+            "the same command again"
+        )
+    return StorageError(f"{path} cannot be written: {error.strerror or error}; choose another --work-dir?")

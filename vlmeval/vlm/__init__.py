@@ -1,0 +1,1 @@
+"""The models. A module here imports torch only when its model is loaded."""

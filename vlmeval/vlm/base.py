@@ -1,0 +1,107 @@
+"""BaseModel: what every model offers, and all that a user's own model needs to write.
+
+    class MyVLM(BaseModel):
+        def generate_inner(self, message, task=None):
+            image = open_image(message[0]["value"])
+            return my_network(image, message[1]["value"])
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+from urllib.parse import urlparse
+
+from vlmeval.errors import ImageError, UsageError
+from vlmeval.types import Answer, Message, Sample, Task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+Prompt = Union[str, "PILImage", Message, Sequence[Union[str, "PILImage", Message]]]
+"""What `generate` takes: a text, an image or a `Message`, or a list of them in the order the model shall see."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class BaseModel:
+    """A model that answers prompts of text and images. Making one is cheap: weights are loaded by `load()`."""
+
+    def generate(self, message: Prompt, task: Task | None = None) -> str:
+        """The answer to one prompt, e.g. `generate(["a.jpg", "What is this?"])`. Loads the model when needed."""
+        self.load()
+        return self.generate_batch([normalise_prompt(message)], task)[0].text
+
+    def generate_inner(self, message: list[Message], task: Task | None = None) -> str:
+        """The answer to one normalised prompt: the one method a model of your own has to write."""
+        raise NotImplementedError(f"{type(self).__name__} must define generate_inner or generate_batch")
+
+    def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
+        """One answer per prompt, in order. Overridden by models that answer several prompts at once."""
+        return [Answer(text=self.generate_inner(message, task)) for message in batch]
+
+    def load(self) -> None:
+        """Load the weights, once; a second call does nothing."""
+
+    def seed(self, value: int) -> None:
+        """Seed what sampling draws from. Called before each batch, so that an answer does not depend on the order."""
+        random.seed(value)
+
+    def use_custom_prompt(self, task: Task) -> bool:
+        """Whether this model words the prompts of such a task itself (then `build_prompt` is called)."""
+        return False
+
+    def build_prompt(self, sample: Sample, task: Task) -> list[Message]:
+        """The model's own prompt for a sample, images included."""
+        raise NotImplementedError(f"{type(self).__name__} has no prompt of its own")
+
+    def settings(self) -> Mapping[str, Any]:
+        """Everything that may change an answer, as plain values; a changed one starts a new run."""
+        return {"class": f"{type(self).__module__}:{type(self).__qualname__}"}
+
+    def stamp(self) -> Mapping[str, Any]:
+        """What was chosen on this machine (device, number type, attention), recorded with the results."""
+        return {}
+
+
+def normalise_prompt(message: Prompt) -> list[Message]:
+    """Any accepted form as a list of `Message`.
+
+    A text is an image if it is the path of a file, or a path or URL that ends like one; an image path that does not
+    exist raises ImageError rather than being read out to the model. Raises UsageError for anything else.
+    """
+    if isinstance(message, (str, Mapping)) or hasattr(message, "convert"):
+        return [_one(message)]
+    if isinstance(message, Sequence) and message:
+        return [_one(item) for item in message]
+    raise UsageError(f"a prompt is a text, an image, a message or a list of them, not {type(message).__name__}")
+
+
+def _one(item: Any) -> Message:
+    if isinstance(item, Mapping):
+        if item.get("type") not in ("text", "image", "video") or "value" not in item:
+            raise UsageError(f"a message needs type (text, image or video) and value, not {dict(item)!r}")
+        return Message(**item)  # type: ignore[typeddict-item]
+    if hasattr(item, "convert"):
+        return Message(type="image", value=item)
+    if not isinstance(item, str):
+        raise UsageError(f"a prompt holds texts, images and messages, not {type(item).__name__}")
+    return Message(type="image" if _is_image(item) else "text", value=item)
+
+
+def _is_image(text: str) -> bool:
+    if len(text) > 4096 or "\n" in text:
+        return False
+    if text.startswith(("http://", "https://")):
+        return urlparse(text).path.lower().endswith(IMAGE_SUFFIXES)
+    path = Path(text.removeprefix("file://"))
+    try:
+        if path.is_file():
+            return True
+    except OSError:
+        return False
+    if text.lower().endswith(IMAGE_SUFFIXES) and not any(c.isspace() for c in text):
+        raise ImageError(f"image file {text} does not exist")
+    return False
