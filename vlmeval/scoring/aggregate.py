@@ -30,7 +30,7 @@ class Unit(NamedTuple):
 def metrics_by_group(
     units: Sequence[Unit], *, short_names: Mapping[str, str] | None = None, seed: int = 0
 ) -> tuple[Metric, ...]:
-    """Per split: the overall metric, then the sorted l2-categories, then the sorted categories."""
+    """Overall, then the sorted l2-categories, then the sorted categories; each for every split it occurs in."""
     members: dict[tuple[str, Level, str], list[Unit]] = {}
     for unit in units:
         split = unit.sample.split or NO_SPLIT
@@ -45,7 +45,7 @@ def metrics_by_group(
     names = short_names or {}
     return tuple(
         metric_of(members[key], names.get(key[2], key[2]) if key[1] == "l2-category" else key[2], key[0], key[1], seed)
-        for key in sorted(members, key=lambda key: (key[0], depth[key[1]], key[2]))
+        for key in sorted(members, key=lambda key: (depth[key[1]], key[2], key[0]))
     )
 
 

@@ -1,0 +1,162 @@
+"""The result files of one model on one benchmark, in VLMEvalKit's layout, plus one file with everything we know.
+
+    {model}_{dataset}.xlsx                          every column but `image`, dataset order, + prediction (+ thinking)
+    {model}_{dataset}_exact_matching_result.xlsx    sorted by index, + hit, log; circular: base rows, + g_index
+    {model}_{dataset}_acc.csv                       fractions: split, Overall, l2-categories, categories
+    {model}_{dataset}_score.json                    both protocols: intervals, counts, every row, the run's stamps
+
+They are made from the journal's predictions and are never read back for a score: a spreadsheet turns `None`, `NA` and
+`007` into something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmeval.report.score_json import score_json
+from vlmeval.report.storage import replace_file
+from vlmeval.report.tables import Cell, TableFormat, Written, write_table
+from vlmeval.types import Index, Prediction, RowScore, Sample, Score
+
+FAILED_TEXT = "Failed to obtain answer."
+"""What readers of VLMEvalKit's files look for in the prediction of a failed sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreFiles:
+    """Where a benchmark's scores are, and what the user has to be told about the files."""
+
+    result: Path
+    table: Path
+    score: Path
+    notes: tuple[str, ...] = ()
+
+
+def file_prefix(model: str, dataset: str) -> str:
+    """`{model}_{dataset}` without what a file name cannot hold, such as the `/` of a hub id."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", f"{model}_{dataset}")
+
+
+def write_predictions(
+    folder: Path,
+    model: str,
+    dataset: str,
+    columns: Sequence[str],
+    samples: Iterable[Sample],
+    predictions: Mapping[Index, Prediction],
+    fmt: TableFormat = "xlsx",
+) -> Written:
+    """The answers beside the benchmark's own columns, in its order; rows without a record are left out."""
+    rows = [sample for sample in samples if sample.index in predictions]
+    sheet = _Sheet(columns, predictions)
+    table = [sheet.row(sample) for sample in rows]
+    return write_table(folder / file_prefix(model, dataset), sheet.columns, table, fmt)
+
+
+def write_score_files(
+    folder: Path,
+    model: str,
+    dataset: str,
+    scores: Mapping[str, Score],
+    samples: Sequence[Sample],
+    predictions: Mapping[Index, Prediction],
+    stamps: Mapping[str, object],
+    *,
+    columns: Sequence[str] | None = None,
+    fmt: TableFormat = "xlsx",
+    eval_format: TableFormat = "csv",
+) -> ScoreFiles:
+    """Upstream's two files from the first of `scores`, and the score file from all of them.
+
+    `stamps` is what the run says about itself (model, revision, precision, settings, versions ...).
+    """
+    primary = next(iter(scores.values()))
+    prefix = folder / file_prefix(model, dataset)
+    names = list(columns) if columns is not None else list(samples[0].fields) if samples else ["index"]
+    result = _write_result(prefix, names, samples, predictions, primary, fmt)
+    header, lines = acc_table(primary)
+    table = write_table(prefix.with_name(f"{prefix.name}_acc"), header, lines, eval_format)
+    score = prefix.with_name(f"{prefix.name}_score.json")
+    replace_file(score, score_json(model, dataset, scores, stamps))
+    return ScoreFiles(result=result.path, table=table.path, score=score, notes=result.notes)
+
+
+def acc_table(score: Score) -> tuple[list[str], list[list[Cell]]]:
+    """Header and rows of `_acc.csv`. Numbers upstream does not have stay out; of two groups of a name the last wins."""
+    by_split: dict[str, dict[str, float]] = {}
+    groups: dict[str, None] = {}
+    for metric in score.metrics:
+        if metric.level == "overall" and metric.group != "Overall":
+            continue
+        by_split.setdefault(metric.split, {})[metric.group] = metric.value
+        groups[metric.group] = None
+    rows: list[list[Cell]] = [[split, *(values.get(group) for group in groups)] for split, values in by_split.items()]
+    return ["split", *groups], rows
+
+
+def _write_result(
+    prefix: Path,
+    columns: Sequence[str],
+    samples: Iterable[Sample],
+    predictions: Mapping[Index, Prediction],
+    score: Score,
+    fmt: TableFormat,
+) -> Written:
+    sheet = _Sheet(columns, predictions, {row.index: row for row in score.rows})
+    rows = sorted(
+        (s for s in samples if s.index in sheet.scores), key=lambda sample: (str(type(sample.index)), sample.index)
+    )
+    stem = prefix.with_name(f"{prefix.name}_exact_matching_result")
+    return write_table(stem, sheet.columns, [sheet.row(sample) for sample in rows], fmt)
+
+
+class _Sheet:
+    """Which columns a table of answers has, and a sample's row in it."""
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        predictions: Mapping[Index, Prediction],
+        scores: Mapping[Index, RowScore] | None = None,
+    ) -> None:
+        self.predictions = predictions
+        self.scores = scores or {}
+        ours = ["prediction"]
+        if any(prediction.thinking for prediction in predictions.values()):
+            ours.append("thinking")
+        if any(row.g_index is not None for row in self.scores.values()):
+            ours.append("g_index")
+        if scores is not None:
+            ours += ["hit", "log"]
+        theirs = [column for column in columns if column not in {"image", *ours}]
+        self.columns = [*theirs, *ours]
+
+    def row(self, sample: Sample) -> list[Cell]:
+        ours = self._ours(sample.index)
+        cells = {**sample.fields, **ours}
+        return [cells.get(column, "") for column in self.columns]
+
+    def _ours(self, index: Index) -> dict[str, Cell]:
+        """Indices and hits are numbers, as a reader of upstream's files expects; all else is text."""
+        cells: dict[str, Cell] = {"index": index}
+        prediction = self.predictions.get(index)
+        if prediction is not None:
+            cells["prediction"] = prediction_text(prediction)
+            cells["thinking"] = prediction.thinking
+        score = self.scores.get(index)
+        if score is not None:
+            cells["hit"] = int(score.hit) if score.hit in (0, 1) else score.hit
+            cells["log"] = score.log
+            if score.g_index is not None:
+                cells["g_index"] = score.g_index
+        return cells
+
+
+def prediction_text(prediction: Prediction) -> str:
+    """The answer, or for a failed sample the text that says so and why."""
+    if prediction.status == "ok":
+        return prediction.prediction
+    return f"{FAILED_TEXT} {prediction.error}".rstrip()
