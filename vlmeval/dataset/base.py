@@ -1,0 +1,169 @@
+"""A benchmark: its samples in file order, the prompt of each, and what the answers were worth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from vlmeval.dataset.progress import BytesProgress
+from vlmeval.dataset.row_images import row_images
+from vlmeval.dataset.tsv_index import IndexedRow, TsvIndex, open_index
+from vlmeval.errors import DatasetError, ImageError
+from vlmeval.types import Index, Message, Prediction, Sample, Score, Task, TaskType
+
+
+def default_data_root() -> Path:
+    """Where benchmarks are kept: `$LMUData`, else `~/LMUData`."""
+    return Path(os.environ.get("LMUData") or "~/LMUData").expanduser()  # noqa: SIM112 - upstream's name
+
+
+def index_with_progress(path: Path) -> TsvIndex:
+    """Open a TSV, saying how far it is when that takes long."""
+    total = path.stat().st_size if path.is_file() else None
+    progress = BytesProgress(f"indexing {path.name}", total)
+    try:
+        return open_index(path, progress=progress)
+    finally:
+        progress.close()
+
+
+class Dataset:
+    """Base of the kinds of benchmark, which say how a row becomes a question and how answers are scored.
+
+    `name` is what results are called, `path` the TSV. Rows whose image cannot be had stay in: `Sample.image_error`
+    says why, and `build_prompt` raises it.
+    """
+
+    type: ClassVar[TaskType]
+
+    def __init__(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        traits: frozenset[str] = frozenset(),
+        data_root: str | Path | None = None,
+        answer_note: str = "",
+        notes: tuple[str, ...] = (),
+        index: TsvIndex | None = None,
+    ) -> None:
+        self.name = name
+        self.path = Path(os.path.abspath(path))
+        self.task = Task(name=name, type=self.type, traits=traits)
+        self._index = index if index is not None else index_with_progress(self.path)
+        self._data_root = Path(data_root) if data_root is not None else default_data_root()
+        self._answer_note = answer_note
+        why_not = self.why_not_scorable
+        self.notes = (*notes, f"{name}: not scored, {why_not}") if why_not else notes
+        """What the user should know before the run, one line each."""
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, position: int) -> Sample:
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"{self.name} has {len(self)} samples, no sample {position}")
+        return self._sample(self._index.row(position % len(self)))
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[position] for position in range(len(self)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the file, `image` included."""
+        return self._index.columns
+
+    @property
+    def fingerprint(self) -> str:
+        """The MD5 of the file: two datasets with the same one have the same rows."""
+        return self._index.md5
+
+    @cached_property
+    def indices(self) -> tuple[Index, ...]:
+        """The index of every sample, in file order."""
+        return tuple(self._index_of(name) for name in self._index.names())
+
+    @property
+    def image_folder(self) -> Path:
+        """Where the names in the column `image_path` lead: `images/{name of the TSV}` under the data root, or
+        beside the TSV where only that exists."""
+        folder = self._data_root / "images" / self.path.stem
+        beside = self.path.parent / "images" / self.path.stem
+        return beside if beside.is_dir() and not folder.is_dir() else folder
+
+    def build_prompt(self, sample: Sample) -> list[Message]:
+        """The question as it is put to any model: images first, then the text.
+
+        Raises ImageError for a sample whose image cannot be had.
+        """
+        if sample.image_error:
+            raise ImageError(sample.image_error)
+        images: list[Message] = [{"type": "image", "value": image} for image in sample.images]
+        return [*images, {"type": "text", "value": self.build_text(sample)}]
+
+    def build_text(self, sample: Sample) -> str:
+        """The text of the prompt."""
+        return sample.question
+
+    def read_options(self, fields: Mapping[str, str]) -> dict[str, str]:
+        """The choices a row offers, label to text; none unless the kind has choices."""
+        return {}
+
+    @property
+    def scorable(self) -> bool:
+        return not self.why_not_scorable
+
+    @cached_property
+    def why_not_scorable(self) -> str:
+        """Empty if answers can be scored, else the reason: no rule for this kind yet, or answers missing."""
+        return self._why_no_rule() or self._why_no_answers()
+
+    def score(self, predictions: Mapping[Index, Prediction], protocol: str, *, seed: int = 0) -> Score:
+        """What the predictions are worth under a protocol. Raises DatasetError if the benchmark is not scorable."""
+        if self.why_not_scorable:
+            raise DatasetError(f"{self.name} cannot be scored: {self.why_not_scorable}")
+        return self._score(predictions, protocol, seed)
+
+    def _score(self, predictions: Mapping[Index, Prediction], protocol: str, seed: int) -> Score:
+        raise NotImplementedError
+
+    def _why_no_rule(self) -> str:
+        """Empty for the kinds that define `_score`."""
+        return f"no scoring rule for {self.type} benchmarks yet" if type(self)._score is Dataset._score else ""
+
+    def _why_no_answers(self) -> str:
+        note = f"; {self._answer_note}" if self._answer_note else ""
+        if "answer" not in self.columns:
+            return f"{self.path.name} has no column 'answer'{note}"
+        blank = self._index.blank_counts["answer"]
+        if not blank:
+            return ""
+        shown = ", ".join(self._index.rows_with_blank("answer"))
+        more = ", ..." if blank > 3 else ""
+        return f"column 'answer' is empty in {blank} of {len(self)} rows (index {shown}{more}){note}"
+
+    def _index_of(self, name: str) -> Index:
+        return int(name) if self._index.integer_names else name
+
+    def _sample(self, row: IndexedRow) -> Sample:
+        fields = dict(zip(self._index.text_columns, row.cells, strict=True))
+        try:
+            images, image_error = row_images(self._index, row, fields, self.image_folder), ""
+        except ImageError as error:
+            images, image_error = (), str(error)
+        return Sample(
+            index=self._index_of(row.name),
+            question=fields["question"],
+            options=self.read_options(fields),
+            answer=fields.get("answer", ""),
+            hint=fields.get("hint", ""),
+            category=fields.get("category", ""),
+            l2_category=fields.get("l2-category", ""),
+            split=fields.get("split", ""),
+            images=images,
+            image_error=image_error,
+            fields=fields,
+        )

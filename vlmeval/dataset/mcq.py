@@ -1,0 +1,59 @@
+"""Multiple choice: options in the columns A, B, C, ..., the right one's letter in `answer`."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from typing import ClassVar
+
+from vlmeval.dataset.base import Dataset
+from vlmeval.types import Index, Prediction, Sample, Score, TaskType
+
+L2_SHORT_NAMES: dict[str, str] = {
+    "coarse_perception": "CP",
+    "finegrained_perception (instance-level)": "FP-S",
+    "finegrained_perception (cross-instance)": "FP-C",
+    "logic_reasoning": "LR",
+    "relation_reasoning": "RR",
+    "attribute_reasoning": "AR",
+}
+"""What MMBench's l2-categories are called in score tables."""
+
+
+class ImageMCQDataset(Dataset):
+    """MMBench, CCBench, MMStar and any TSV with option columns. With the trait "circular", rotated copies of a
+    question count as one."""
+
+    type: ClassVar[TaskType] = "MCQ"
+
+    def read_options(self, fields: Mapping[str, str]) -> dict[str, str]:
+        """The non-empty cells of the columns A, B, C, ... up to the first letter that is no column."""
+        options = {}
+        for label in string.ascii_uppercase:
+            if label not in fields:
+                break
+            if fields[label]:
+                options[label] = fields[label]
+        return options
+
+    def build_text(self, sample: Sample) -> str:
+        hint = f"Hint: {sample.hint}\n" if sample.hint else ""
+        text = f"{hint}Question: {sample.question}\n"
+        if not sample.options:
+            return text
+        options = "".join(f"{label}. {option}\n" for label, option in sample.options.items())
+        # The blank before the last newline is upstream's; published numbers have it.
+        return f"{text}Options:\n{options}Please select the correct answer from the options above. \n"
+
+    def _score(self, predictions: Mapping[Index, Prediction], protocol: str, seed: int) -> Score:
+        from vlmeval.scoring.multiple_choice import score_multiple_choice
+
+        return score_multiple_choice(
+            self.name,
+            self,
+            predictions,
+            protocol=protocol,
+            circular="circular" in self.task.traits,
+            l2_short_names=L2_SHORT_NAMES,
+            seed=seed,
+        )

@@ -1,0 +1,63 @@
+"""From a row's image cell, or its `image_path`, to the images themselves, read when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from vlmeval.dataset.image_cells import elements, path_inside
+from vlmeval.dataset.tsv_index import IndexedRow, TsvIndex
+from vlmeval.errors import ImageError
+from vlmeval.images import ImageSource, file_source
+
+MAX_IMAGES = 1000
+"""More images than this in one row are lists of references to lists, not a question."""
+MAX_CHAIN = 8
+"""Upstream's files need one reference to reach an image."""
+
+
+def row_images(index: TsvIndex, row: IndexedRow, fields: Mapping[str, str], folder: Path) -> tuple[ImageSource, ...]:
+    """All images of a row. Raises ImageError, with the row's index, when they cannot be had."""
+    where = f"row {row.name} (line {row.line})"
+    try:
+        if row.image_error:
+            raise ImageError(row.image_error)
+        if row.parts:
+            images: list[ImageSource] = []
+            _collect(index, row, (), images)
+            return tuple(images)
+        names = elements(fields.get("image_path", ""))
+        if not names:
+            raise ImageError("it has no image" + (": the cell is empty" if "image" in index.columns else ""))
+        return tuple(file_source(path_inside(folder, name)) for name in names)
+    except ImageError as error:
+        raise ImageError(f"{where}: {error}") from error
+
+
+def _collect(index: TsvIndex, row: IndexedRow, above: tuple[str, ...], images: list[ImageSource]) -> None:
+    """Add the images of a row, following references; `above` are the rows that led here."""
+    if row.name in above:
+        raise ImageError(f"its image is a loop of references: {' -> '.join((*above, row.name))}")
+    if len(above) > MAX_CHAIN:
+        raise ImageError(f"its image is behind more than {MAX_CHAIN} references: {' -> '.join(above[:4])} -> ...")
+    for number, (kind, text) in enumerate(row.parts):
+        if kind == "data":
+            name = f"row {row.name}" + (f", image {number + 1}" if len(row.parts) > 1 else "")
+            images.append(ImageSource(digest=text, name=name, read=partial(_read, index, row.position, number, name)))
+            if len(images) > MAX_IMAGES:
+                raise ImageError(f"more than {MAX_IMAGES} images")
+            continue
+        target = index.find(text)
+        if target is None:
+            raise ImageError(f"the image cell {text!r} ({len(text)} characters) names another row, and there is none")
+        if target.image_error or not target.parts:
+            raise ImageError(f"its image is that of row {text}, which has none: {target.image_error or 'empty cell'}")
+        _collect(index, target, (*above, row.name), images)
+
+
+def _read(index: TsvIndex, position: int, number: int, name: str) -> bytes:
+    try:
+        return index.image_bytes(position, number)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
