@@ -59,7 +59,7 @@ def update_status(folder: Path, run: Mapping[str, object], datasets: Mapping[str
     entries.update({name: asdict(entry) for name, entry in datasets.items()})
     content = {
         "schema_version": SCHEMA_VERSION,
-        "eval_id": folder.name,
+        "eval_id": before.get("eval_id", folder.name),
         "created_at": before.get("created_at", now),
         "updated_at": now,
         **{key: before.get(key) for key in _RUN_KEYS if key != "eval_id"},
