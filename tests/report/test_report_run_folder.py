@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-
 from score_example import scores
+
 from vlmeval.errors import StorageError
 from vlmeval.report import DatasetStatus, link_results, scored_status, update_status
 

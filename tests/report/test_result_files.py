@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from openpyxl import load_workbook
-
 from score_example import COLUMNS, PREDICTIONS, SAMPLES, ok, sample, scores
+
 from vlmeval.report import write_predictions, write_score_files
 from vlmeval.report.result_files import acc_table, file_prefix
 from vlmeval.scoring import score_multiple_choice
+from vlmeval.types import Index, Prediction
 
 
 def read_xlsx(path: Path) -> list[dict[str, object]]:
@@ -123,14 +124,14 @@ def test_text_indices_are_written_and_sorted_as_text(tmp_path: Path) -> None:
     from dataclasses import replace
 
     samples = [replace(sample(1, "A"), index="b_2"), replace(sample(2, "A"), index="a_10")]
-    predictions = {"b_2": ok("b_2", "A"), "a_10": ok("a_10", "A")}
+    predictions: dict[Index, Prediction] = {"b_2": ok("b_2", "A"), "a_10": ok("a_10", "A")}
     score = score_multiple_choice("Toy", samples, predictions, protocol="exact", circular=False)
     files = write_score_files(tmp_path, "M", "Toy", {"exact": score}, samples, predictions, {})
     assert [row["index"] for row in read_xlsx(files.result)] == ["a_10", "b_2"]
 
 
 def test_cut_cells_are_noted(tmp_path: Path) -> None:
-    predictions = {1: ok(1, "A" + " long" * 10_000)}
+    predictions: dict[Index, Prediction] = {1: ok(1, "A" + " long" * 10_000)}
     assert "are cut at 32767" in write_predictions(tmp_path, "M", "T", COLUMNS, SAMPLES, predictions).notes[0]
 
 

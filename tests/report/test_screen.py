@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
 from score_example import scores
+
 from vlmeval.report import ScoredRun, print_scores
 from vlmeval.types import Metric, Score
 
@@ -28,17 +28,9 @@ def run(model: str = "M", files: Sequence[Path] = ()) -> ScoredRun:
     return ScoredRun(model=model, dataset="Toy", scores=scores(), files=files)
 
 
-def metric_score(**metric: object) -> Score:
-    values: dict[str, object] = {"group": "Overall", "value": 0.5, "count": 4, **metric}
-    return Score(
-        dataset="Toy",
-        protocol="p",
-        metric="m",
-        unit="percent",
-        metrics=(Metric(**values),),
-        rows=(),
-        samples=4,  # type: ignore[arg-type]
-    )
+def metric_score(group: str = "Overall", value: float = 50.0, interval: tuple[float, float] | None = None) -> Score:
+    metric = Metric(group=group, value=value, count=4, interval=interval)
+    return Score(dataset="T", protocol="p", metric="m", unit="percent", metrics=(metric,), rows=(), samples=4)
 
 
 def test_a_pipe_gets_plain_text_in_80_columns() -> None:
