@@ -1,13 +1,13 @@
 """Benchmarks: TSV files opened without holding them in memory, their prompts, and their scores."""
 
-from vlmeval.dataset.base import Dataset, default_data_root
+from vlmeval.dataset.base import Dataset
+from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.known import DatasetSpec, supported_datasets
 from vlmeval.dataset.registry import (
-    DatasetListing,
     DatasetPlan,
     dataset_from_config,
+    dataset_listing,
     dataset_names,
-    list_datasets,
     open_dataset,
     resolve_config,
     resolve_dataset,
@@ -15,13 +15,12 @@ from vlmeval.dataset.registry import (
 
 __all__ = [
     "Dataset",
-    "DatasetListing",
     "DatasetPlan",
     "DatasetSpec",
     "dataset_from_config",
+    "dataset_listing",
     "dataset_names",
     "default_data_root",
-    "list_datasets",
     "open_dataset",
     "resolve_config",
     "resolve_dataset",

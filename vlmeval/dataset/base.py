@@ -8,16 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.progress import BytesProgress
 from vlmeval.dataset.row_images import row_images
 from vlmeval.dataset.tsv_index import IndexedRow, TsvIndex, open_index
 from vlmeval.errors import DatasetError, ImageError
 from vlmeval.types import Index, Message, Prediction, Sample, Score, Task, TaskType
-
-
-def default_data_root() -> Path:
-    """Where benchmarks are kept: `$LMUData`, else `~/LMUData`."""
-    return Path(os.environ.get("LMUData") or "~/LMUData").expanduser()  # noqa: SIM112 - upstream's name
 
 
 def index_with_progress(path: Path) -> TsvIndex:

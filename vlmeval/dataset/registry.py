@@ -11,14 +11,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmeval.dataset.base import Dataset, default_data_root, index_with_progress
+from vlmeval.dataset.base import Dataset, index_with_progress
+from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.known import DatasetSpec, supported_datasets, traits_of_unknown
+from vlmeval.dataset.listing import dataset_listing, dataset_names
 from vlmeval.dataset.mcq import ImageMCQDataset
 from vlmeval.dataset.tsv_index import TsvIndex, check_file
 from vlmeval.dataset.vqa import ImageVQADataset
 from vlmeval.dataset.yes_no import ImageYORNDataset
 from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError
-from vlmeval.types import TaskType
+
+__all__ = [
+    "DatasetPlan",
+    "dataset_classes",
+    "dataset_from_config",
+    "dataset_listing",
+    "dataset_names",
+    "open_dataset",
+    "resolve_config",
+    "resolve_dataset",
+]
 
 dataset_classes: dict[str, type[Dataset]] = {
     "ImageMCQDataset": ImageMCQDataset,
@@ -166,47 +178,6 @@ def dataset_from_config(
 ) -> Dataset:
     """Open what `resolve_config` finds."""
     return resolve_config(name, settings, data_root=data_root).open()
-
-
-def dataset_names(data_root: Path | None = None) -> list[str]:
-    """The known names, then the stems of other TSVs in the data root."""
-    root = data_root if data_root is not None else default_data_root()
-    dropped = sorted(path.stem for path in root.glob("*.tsv")) if root.is_dir() else []
-    return [*supported_datasets, *(stem for stem in dropped if stem not in supported_datasets)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetListing:
-    """One line of `vlmeval list datasets`. `type` is empty for a TSV whose columns were not looked at."""
-
-    name: str
-    type: TaskType | None
-    traits: tuple[str, ...]
-    path: Path
-    on_disk: bool
-    size_bytes: int
-    note: str
-
-
-def list_datasets(data_root: Path | None = None) -> list[DatasetListing]:
-    """What there is to evaluate on, without opening anything."""
-    root = data_root if data_root is not None else default_data_root()
-    return [_listing(name, root) for name in dataset_names(root)]
-
-
-def _listing(name: str, root: Path) -> DatasetListing:
-    spec = supported_datasets.get(name)
-    path = spec.path(root) if spec else root / f"{name}.tsv"
-    on_disk = path.is_file()
-    return DatasetListing(
-        name=name,
-        type=spec.type if spec else None,
-        traits=tuple(sorted(spec.traits if spec else traits_of_unknown(name))),
-        path=path,
-        on_disk=on_disk,
-        size_bytes=path.stat().st_size if on_disk else 0,
-        note=spec.answer_note if spec else "a TSV of yours",
-    )
 
 
 def _as_path(name_or_path: str | Path) -> Path | None:

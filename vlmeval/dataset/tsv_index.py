@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -220,20 +219,21 @@ def _build_stored(
     """Write the index under a name of our own and put it in place at once; None where that folder cannot be written."""
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=store.stem, suffix=".tmp", dir=store.parent)
+        name = store.with_name(f"{store.stem}.{os.getpid()}-{threading.get_ident()}.tmp")
+        name.unlink(missing_ok=True)
+        name.touch(exist_ok=False)
     except OSError:
         return None
-    os.close(handle)
     try:
         connection = sqlite3.connect(name, check_same_thread=False)
         _filled(path, key, connection, needed, progress).close()
-        with open(name, "rb+") as file:
+        with name.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(name, store)
     except (OSError, sqlite3.OperationalError):
         return None  # the disk of the cache is full: the index is built in memory
     finally:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
     return _open_stored(path, key, store)
 
 

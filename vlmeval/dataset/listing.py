@@ -1,0 +1,35 @@
+"""What there is to evaluate on, told without opening or fetching anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlmeval.dataset.data_root import default_data_root
+from vlmeval.dataset.known import supported_datasets, traits_of_unknown
+
+
+def dataset_names(data_root: Path | None = None) -> list[str]:
+    """The known names, then the stems of other TSVs in the data root."""
+    root = data_root if data_root is not None else default_data_root()
+    dropped = sorted(path.stem for path in root.glob("*.tsv")) if root.is_dir() else []
+    return [*supported_datasets, *(stem for stem in dropped if stem not in supported_datasets)]
+
+
+def dataset_listing(data_root: Path | None = None) -> list[dict[str, object]]:
+    """One dict a benchmark, its keys the columns of `vlmeval list datasets`. `size_bytes` is 0 for what is not here."""
+    root = data_root if data_root is not None else default_data_root()
+    return [_entry(name, root) for name in dataset_names(root)]
+
+
+def _entry(name: str, root: Path) -> dict[str, object]:
+    spec = supported_datasets.get(name)
+    path = spec.path(root) if spec else root / f"{name}.tsv"
+    size_bytes = path.stat().st_size if path.is_file() else 0
+    return {
+        "name": name,
+        "type": spec.type if spec else "by its columns",
+        "traits": sorted(spec.traits if spec else traits_of_unknown(name)),
+        "on disk": f"{size_bytes / 2**20:,.1f} MiB" if size_bytes else "no",
+        "size_bytes": size_bytes,
+        "notes": spec.answer_note if spec else f"found in {root}",
+    }
