@@ -191,7 +191,7 @@ def _entries(path: Path, data: Mapping[str, Any], key: str) -> Iterator[tuple[st
         raise ConfigError(f'{path}: "{key}" is an object of names, not {type(section).__name__}')
     for name, entry in section.items():
         if not isinstance(entry, dict):
-            raise ConfigError(f'{path}: {key} {name!r} is an object of settings ({{}} = as registered), not {entry!r}')
+            raise ConfigError(f"{path}: {key} {name!r} is an object of settings ({{}} = as registered), not {entry!r}")
         yield name, entry
 
 

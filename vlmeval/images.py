@@ -48,8 +48,11 @@ def file_source(path: Path) -> ImageSource:
 
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
-                hashlib.sha256(file.read()).hexdigest()
+            digest = (
+                hashlib.file_digest(file, "sha256").hexdigest()
+                if hasattr(hashlib, "file_digest")
+                else hashlib.sha256(file.read()).hexdigest()
+            )
     except OSError:
         digest = f"missing:{path.name}"
     return ImageSource(digest=digest, name=str(path), read=read)

@@ -39,7 +39,10 @@ def requests(model: BaseModel, benchmark: Benchmark, samples: Iterable[Sample]) 
     """Each sample with the prompt this model shall see."""
     build = model.build_prompt if model.use_custom_prompt(benchmark.task) else None
     for sample in samples:
-        message = build(sample, benchmark.task) if build else benchmark.build_prompt(sample)
+        if sample.image_error:
+            message = [Message(type="text", value=sample.image_error)]
+        else:
+            message = build(sample, benchmark.task) if build else benchmark.build_prompt(sample)
         yield Request(sample=sample, message=message, fingerprint=prompt_fingerprint(message))
 
 

@@ -1,7 +1,7 @@
 """The journal: one line of JSON per finished sample, appended and never rewritten.
 
 A line is handed to the system in one write, so a killed process loses nothing that was finished; it is forced to the
-disk once a second, so a power cut loses at most that. A torn last line is skipped, and the next record starts a new one.
+disk once a second, so a power cut loses at most that. A torn last line is skipped; the next record starts a new one.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _records(path: Path) -> Iterator[Prediction]:
 def _parse(line: bytes) -> Prediction | None:
     try:
         record: Any = json.loads(line)
-        values = {k: tuple(v) if k == "notes" else v for k, v in record.items() if k in _FIELDS}
+        values: dict[str, Any] = {k: tuple(v) if k == "notes" else v for k, v in record.items() if k in _FIELDS}
         return Prediction(**values)
     except (ValueError, TypeError, AttributeError):
         # What a kill leaves in the middle of a write is no record; that sample is answered again.

@@ -1,9 +1,9 @@
 """BaseModel: what every model offers, and all that a user's own model needs to write.
 
-    class MyVLM(BaseModel):
-        def generate_inner(self, message, task=None):
-            image = open_image(message[0]["value"])
-            return my_network(image, message[1]["value"])
+class MyVLM(BaseModel):
+    def generate_inner(self, message, task=None):
+        image = open_image(message[0]["value"])
+        return my_network(image, message[1]["value"])
 """
 
 from __future__ import annotations

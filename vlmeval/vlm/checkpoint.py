@@ -153,7 +153,9 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
     except RevisionNotFoundError as error:
         raise ModelError(f"{repo} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"the hub has no model {repo!r}, or it is private: check the name, or `hf auth login`") from error
+        raise ModelError(
+            f"the hub has no model {repo!r}, or it is private: check the name, or `hf auth login`"
+        ) from error
     except LocalEntryNotFoundError as error:
         raise ModelError(
             f"{repo} is not in the hub's cache and the hub cannot be reached; connect once, or give --model a folder"

@@ -53,7 +53,8 @@ def choose_precision(
     elif card.capability is None or card.capability >= (8, 0):
         auto_dtype = "bfloat16"
         auto_attention = "flash_attention_2" if flash and card.kind == "cuda" else "sdpa"
-        reason = card.name if auto_attention != "sdpa" or card.kind != "cuda" else f"{card.name}; flash-attn not installed"
+        without = "; flash-attn not installed" if card.kind == "cuda" and not flash else ""
+        reason = card.name + without
     else:
         auto_dtype, auto_attention = "float16", "sdpa"
         reason = f"{card.name} is SM{card.capability[0]}{card.capability[1]}: no bfloat16, no flash-attn before SM80"

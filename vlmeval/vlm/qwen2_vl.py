@@ -36,10 +36,16 @@ class Qwen2VLChat(TransformersModel):
         """The shared settings and the pixel limits."""
         return {**super().settings(), "min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
 
-    def processor_arguments(self) -> dict[str, Any]:
-        """The pixel limits that were given; the checkpoint's own otherwise."""
-        limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-        return {name: value for name, value in limits.items() if value is not None}
+    def load_processor(self) -> Any:
+        """The checkpoint's processor, with the pixel limits that were given."""
+        processor = super().load_processor()
+        image_processor = processor.image_processor
+        kept = image_processor.size
+        # A dict in early transformers 5, later a SizeDict; both are made from these keywords.
+        image_processor.size = type(kept)(
+            shortest_edge=self.min_pixels or kept["shortest_edge"], longest_edge=self.max_pixels or kept["longest_edge"]
+        )
+        return processor
 
     def has_prompt(self, task: Task) -> bool:
         """Choices, some yes-or-no benchmarks, and short answers are worded by the family; the rest by the benchmark."""

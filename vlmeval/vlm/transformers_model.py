@@ -86,7 +86,6 @@ class TransformersModel(BaseModel):
         """Everything asked for that may change an answer. What the card decides is in `stamp`."""
         return {
             **super().settings(),
-            "model_path": self.model_path,
             "revision": self.checkpoint.revision or self.revision or "",
             "checkpoint": self.checkpoint.fingerprint(),
             "dtype": self.dtype,
@@ -98,9 +97,10 @@ class TransformersModel(BaseModel):
         }
 
     def stamp(self) -> Mapping[str, Any]:
-        """Device, number type and attention, and why."""
+        """Where the weights are from; device, number type and attention, and why."""
         chosen = self.precision
         return {
+            "model_path": self.model_path,
             "device": chosen.device,
             "dtype": chosen.dtype,
             "attention": chosen.attention,
@@ -124,7 +124,7 @@ class TransformersModel(BaseModel):
         if chosen.device == "cpu":
             torch.set_num_threads(cpu_threads())
         try:
-            self.processor = transformers.AutoProcessor.from_pretrained(folder, **self.processor_arguments())
+            self.processor = self.load_processor()
             self.model = getattr(transformers, self.class_name).from_pretrained(
                 folder,
                 dtype=getattr(torch, chosen.dtype),
@@ -138,9 +138,11 @@ class TransformersModel(BaseModel):
         self.processor.tokenizer.padding_side = "left"
         self.model.generation_config = self._generation_config(self.model.generation_config)
 
-    def processor_arguments(self) -> dict[str, Any]:
-        """Arguments of this family's processor, e.g. pixel limits."""
-        return {}
+    def load_processor(self) -> Any:
+        """Tokenizer and image processor. Families set their pixel or tile limits here."""
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(str(self.checkpoint.folder))
 
     def _generation_config(self, shipped: Any) -> Any:
         """Ours, with only the token ids from the checkpoint: shipped sampling settings shall not leak in."""
@@ -170,7 +172,8 @@ class TransformersModel(BaseModel):
 
     def render(self, message: Sequence[Message]) -> str:
         """The prompt text the chat template makes of a message."""
-        return self.processor.apply_chat_template(self.conversation(message), tokenize=False, add_generation_prompt=True)
+        turns = self.conversation(message)
+        return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
     def conversation(self, message: Sequence[Message]) -> list[dict[str, Any]]:
         """Turns for the chat template: neighbouring parts of one role make one turn; the system prompt comes first."""

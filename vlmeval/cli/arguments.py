@@ -1,0 +1,127 @@
+"""Flags, spelled as users of VLMEvalKit and lm-evaluation-harness know them; `-` and `_` are alike."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import vlmeval
+from vlmeval.errors import UnknownNameError, UsageError
+
+COMMANDS = ("run", "list")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one line, nearest names, no usage block."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError instead of exiting."""
+        raise UsageError(f"{message}; see: {self.prog} --help")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line. Raises UsageError; `options.command` names the command."""
+    arguments = [_dashes(argument) for argument in arguments]
+    parser = build_parser()
+    first = arguments[0]
+    if first in ("-h", "--help"):
+        command_parser(parser, "run").print_help()
+        print("\ncommands: vlmeval run (the default), vlmeval list models|datasets; each has --help")
+        raise SystemExit(0)
+    if first == "--version":
+        print(f"vlmeval {vlmeval.__version__}")
+        raise SystemExit(0)
+    if not first.startswith("-") and first not in COMMANDS:
+        raise UnknownNameError("command", first, COMMANDS, "models are given with --model, datasets with --data")
+    if first not in COMMANDS:
+        arguments = ["run", *arguments]
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        known = command_parser(parser, options.command)._option_string_actions
+        raise UnknownNameError(
+            "flag" if flag.startswith("-") else "argument", flag, [k for k in known if k[:2] == "--"]
+        )
+    return options
+
+
+def _dashes(argument: str) -> str:
+    """`--work_dir=a_b` as `--work-dir=a_b`."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def command_parser(parser: argparse.ArgumentParser, command: str) -> argparse.ArgumentParser:
+    """The sub-parser of one command."""
+    action = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return action.choices[command]
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(prog="vlmeval", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", parser_class=Parser)
+    _add_run(
+        commands.add_parser("run", prog="run.py", allow_abbrev=False, description="Evaluate models on benchmarks.")
+    )
+    _add_list(commands.add_parser("list", allow_abbrev=False, description="List what can be run."))
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="registered name, hub id or folder")
+    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="benchmark's name or a .tsv file")
+    what.add_argument("--config", metavar="FILE", help="JSON file with models and data")
+    what.add_argument("--limit", type=int, metavar="N", help="only the first N rows of each benchmark")
+    what.add_argument("--mode", default="all", metavar="{all,infer,eval}", help="answer and score, or one of them")
+
+    model = parser.add_argument_group("the model")
+    model.add_argument("--model-args", type=key_values, default={}, metavar="K=V,...", help="arguments of its class")
+    model.add_argument("--dtype", help="float32, float16 or bfloat16 (chosen from the card)")
+    model.add_argument("--attention", help="sdpa, flash_attention_2 or eager (chosen from the card)")
+    model.add_argument("--min-pixels", type=int, metavar="N", help="least pixels of an image after resizing")
+    model.add_argument("--max-pixels", type=int, metavar="N", help="most pixels of an image after resizing")
+    model.add_argument("--max-image-pixels", type=int, metavar="N", help="refuse images that decode to more pixels")
+
+    text = parser.add_argument_group("generation (greedy unless a temperature is given)")
+    text.add_argument("--gen-kwargs", type=key_values, default={}, metavar="K=V,...", help="arguments of generate()")
+    text.add_argument("--max-tokens", "--max-new-tokens", dest="max_new_tokens", type=int, metavar="N")
+    text.add_argument("--temperature", type=float, metavar="T")
+    text.add_argument("--top-k", type=int, metavar="K")
+    text.add_argument("--top-p", type=float, metavar="P")
+    text.add_argument("--repetition-penalty", type=float, metavar="R")
+    text.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and of the intervals (0)")
+
+    how = parser.add_argument_group("how")
+    how.add_argument("--work-dir", "--output-path", default="./outputs", metavar="DIR", help="results (./outputs)")
+    how.add_argument("--batch-size", default="1", metavar="N", help="prompts answered at once (1)")
+    how.add_argument(
+        "--reuse", action=argparse.BooleanOptionalAction, default=True, help="go on where a run stopped (on)"
+    )
+    how.add_argument("--verbose", action="store_true", help="print every answer")
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="models|datasets")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def key_values(text: str) -> dict[str, Any]:
+    """`a=1,b=x,c=true` as a dict; values are read as JSON where they are JSON, else as text."""
+    found: dict[str, Any] = {}
+    # A comma inside brackets or quotes belongs to the value.
+    for item in re.findall(r"""(?:[^,\[\]{}"]|\[[^\]]*\]|\{[^}]*\}|"[^"]*")+""", text):
+        name, equals, value = item.partition("=")
+        if not equals or not name.strip():
+            raise argparse.ArgumentTypeError(f"{item!r} is not written key=value")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = {"True": True, "False": False, "None": None}.get(value, value)
+    return found

@@ -1,0 +1,233 @@
+"""One model on every benchmark of a run: what is left, answering it, scoring it, and saying so."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import vlmeval
+from vlmeval.cli.progress import Progress, duration
+from vlmeval.cli.screen import say, warn
+from vlmeval.config import ModelSpec, RunConfig
+from vlmeval.dataset.base import Dataset
+from vlmeval.hardware import launch_environment, machine
+from vlmeval.inference.answering import Request, answer, finished, requests
+from vlmeval.inference.journal import Journal, read_journal
+from vlmeval.inference.run_folder import RunFolder, open_run_folder
+from vlmeval.report.result_files import write_predictions, write_score_files
+from vlmeval.report.run_folder import DatasetStatus, link_results, scored_status, update_status
+from vlmeval.report.screen import ScoredRun
+from vlmeval.report.tables import TableFormat, evaluation_format, prediction_format
+from vlmeval.scoring.protocols import PROTOCOLS
+from vlmeval.types import Index, Prediction, Sample
+from vlmeval.vlm.base import BaseModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One benchmark of a run: its samples and prompts, and the answers that are there already."""
+
+    dataset: Dataset
+    requests: tuple[Request, ...]
+    records: Mapping[Index, Prediction]
+
+    @property
+    def pending(self) -> list[Request]:
+        """Without an answer yet; those that failed are tried again."""
+        done = {index for index, record in self.records.items() if record.status == "ok"}
+        return [request for request in self.requests if request.sample.index not in done]
+
+    @property
+    def samples(self) -> list[Sample]:
+        """In the benchmark's order."""
+        return [request.sample for request in self.requests]
+
+
+def evaluate(spec: ModelSpec, datasets: Sequence[Dataset], config: RunConfig, scored: list[ScoredRun]) -> bool:
+    """Run one model, adding to `scored`. False if there were samples and not one could be answered."""
+    model = spec()
+    settings = run_settings(model, config)
+    folder = open_run_folder(config.work_dir, spec.name, settings, reuse=config.reuse)
+    works = [_open_work(model, dataset, folder) for dataset in datasets]
+    if config.mode != "eval" and any(work.pending for work in works):
+        folder, works = _same_precision(model, folder, works, settings, config)
+        _say_folder(spec, folder)
+        with folder.lock():
+            works = [_infer(model, work, folder, config) for work in works]
+    else:
+        _say_folder(spec, folder)
+    if config.mode != "infer":
+        _report(spec, folder, works, config, scored)
+    answered = sum(record.status == "ok" for work in works for record in work.records.values())
+    return answered > 0 or not any(work.requests for work in works)
+
+
+def run_settings(model: BaseModel, config: RunConfig) -> dict[str, Any]:
+    """What may change an answer. The seed does only where something is drawn."""
+    settings = dict(model.settings())
+    if settings.get("generation.do_sample", True):
+        settings["seed"] = config.seed
+    return settings
+
+
+def _open_work(model: BaseModel, dataset: Dataset, folder: RunFolder) -> Work:
+    asked = tuple(requests(model, dataset, dataset))
+    return Work(
+        dataset=dataset, requests=asked, records=finished(asked, read_journal(folder.journal_path(dataset.name)))
+    )
+
+
+def _same_precision(
+    model: BaseModel, folder: RunFolder, works: list[Work], settings: Mapping[str, Any], config: RunConfig
+) -> tuple[RunFolder, list[Work]]:
+    """Answers of another number type or attention are not continued: those of one run shall be of one kind."""
+    stamp = dict(model.stamp())
+    if "dtype" in stamp:
+        say(
+            "runs as",
+            f"{stamp['dtype']}, {stamp['attention']} attention, {stamp['device']} ({stamp['precision_reason']})",
+        )
+    before = folder.record().get("stamp")
+    chosen: dict[str, Any] = {name: stamp[name] for name in ("dtype", "attention") if name in stamp}
+    if before is not None and any(before.get(name) != value for name, value in chosen.items()):
+        folder = open_run_folder(config.work_dir, folder.model, {**settings, **chosen}, reuse=config.reuse)
+        works = [_open_work(model, work.dataset, folder) for work in works]
+    folder.stamp({"stamp": stamp, "machine": machine(), "versions": versions()})
+    return folder, works
+
+
+def _say_folder(spec: ModelSpec, folder: RunFolder) -> None:
+    say("model", f"{spec.name} ({spec.class_path}, {spec.source or 'no checkpoint'})")
+    say("run", f"{folder.path} ({'new' if folder.is_new else 'continued'})")
+    for change in folder.changes:
+        say("", f"new because of a changed setting: {change}")
+
+
+def _infer(model: BaseModel, work: Work, folder: RunFolder, config: RunConfig) -> Work:
+    pending, total = work.pending, len(work.requests)
+    name = work.dataset.name
+    if not pending:
+        say("answers", f"{name}: all {total} are there already")
+        return work
+    retried = sum(record.status == "failed" for record in work.records.values())
+    done = total - len(pending)
+    if done:
+        again = f", {retried} failed before and are tried again" if retried else ""
+        say("answers", f"{name}: {done} of {total} are there already{again}")
+    started = time.monotonic()
+    model.load()
+    say("answers", f"{name}: {len(pending)} to go; model ready in {duration(time.monotonic() - started)}")
+    path = folder.journal_path(name)
+    with Journal(path) as journal, Progress(name, total, done) as progress:
+
+        def on_finished(prediction: Prediction) -> None:
+            progress.advance(failed=prediction.status == "failed")
+            if prediction.status == "failed":
+                progress.print(f"sample {prediction.index} failed: {prediction.error}")
+            elif config.verbose:
+                progress.print(f"sample {prediction.index}: {prediction.prediction!r}")
+
+        answer(
+            model,
+            work.dataset.task,
+            pending,
+            journal,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            on_finished=on_finished,
+        )
+    return Work(dataset=work.dataset, requests=work.requests, records=finished(work.requests, read_journal(path)))
+
+
+def _report(
+    spec: ModelSpec, folder: RunFolder, works: Sequence[Work], config: RunConfig, scored: list[ScoredRun]
+) -> None:
+    fmt, note = prediction_format(os.environ.get("PRED_FORMAT"))
+    if note:
+        warn(note)
+    statuses = {}
+    for work in works:
+        name, dataset = work.dataset.name, work.dataset
+        if not work.records:
+            statuses[name] = DatasetStatus(status="skipped", skip_reason="no answers")
+            warn(f"{name}: no answers of these settings in {folder.path}, so nothing to score; run --mode infer first")
+            continue
+        written = write_predictions(folder.path, spec.name, name, dataset.columns, work.samples, work.records, fmt)
+        for line in written.notes:
+            warn(line)
+        if not dataset.scorable:
+            statuses[name] = DatasetStatus(
+                status="not scored", prediction_file=written.path.name, skip_reason=dataset.why_not_scorable
+            )
+            say("answers", f"{name}: not scored, {dataset.why_not_scorable}; the answers are in {written.path}")
+            continue
+        run = _score(spec, folder, work, written.path, fmt, config)
+        statuses[name] = scored_status(run.scores["vlmevalkit"], written.path)
+        scored.append(run)
+    about = {
+        "commit": versions()["commit"],
+        "argv": sys.argv,
+        "world_size": launch_environment().world_size,
+        "mode": config.mode,
+    }
+    update_status(folder.path, about, statuses)
+    link_results(folder.path, folder.path.parent)
+
+
+def _score(
+    spec: ModelSpec, folder: RunFolder, work: Work, predictions: Path, fmt: TableFormat, config: RunConfig
+) -> ScoredRun:
+    name, dataset = work.dataset.name, work.dataset
+    scores = {protocol: dataset.score(work.records, protocol, seed=config.seed) for protocol in PROTOCOLS}
+    record = folder.record()
+    stamps = {
+        **{key: record.get(key) for key in ("settings", "stamp", "machine", "versions", "created_at")},
+        "dataset_md5": dataset.fingerprint,
+        "dataset_path": str(dataset.path),
+        "limit": config.limit,
+    }
+    files = write_score_files(
+        folder.path,
+        spec.name,
+        name,
+        scores,
+        work.samples,
+        work.records,
+        stamps,
+        columns=dataset.columns,
+        fmt=fmt,
+        eval_format=evaluation_format(os.environ.get("EVAL_FORMAT")),
+    )
+    for line in files.notes:
+        warn(line)
+    paths = (predictions, files.result, files.table, files.score, folder.journal_path(name))
+    return ScoredRun(model=spec.name, dataset=name, scores=scores, files=paths)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what answers depend on, read without importing anything, and the commit of a clone."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"vlmeval": vlmeval.__version__, "commit": _commit()}
+    for package in ("torch", "torchvision", "transformers", "accelerate", "tokenizers", "pillow", "flash-attn"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _commit() -> str:
+    """The commit checked out where this package lies; empty for an installed one."""
+    git = Path(vlmeval.__file__).parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        reference = head.removeprefix("ref: ")
+        return head if head == reference else (git / reference).read_text().strip()
+    except OSError:
+        return ""

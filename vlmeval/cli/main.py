@@ -1,0 +1,59 @@
+"""Dispatch: which command, which error message, which exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from vlmeval.errors import VLMEvalError
+
+INTERRUPTED = 130
+
+WELCOME = """\
+vlmeval evaluates a vision-language model on benchmarks, on whatever cards this machine has.
+
+  try it now, offline, with what is in the package:
+      python run.py --model Qwen2-VL-Tiny --data ShapesBench
+      (or `bash scripts/demo.sh`, which installs what is needed first)
+
+  for real:
+      python run.py --model Qwen2-VL-7B-Instruct --data MMBench_DEV_EN
+      python run.py --model ./my-checkpoint --data ./mine.tsv --limit 100
+
+  look around:
+      vlmeval list models        vlmeval list datasets        python run.py --help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 it could not be done, 2 it was asked wrongly."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments:
+        print(WELCOME, end="")
+        return 0
+    try:
+        return _command(arguments)
+    except VLMEvalError as error:
+        print(f"vlmeval: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nvlmeval: stopped; what was finished is kept: the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _command(arguments: list[str]) -> int:
+    from vlmeval.cli.arguments import parse
+
+    options = parse(arguments)
+    if options.command == "list":
+        from vlmeval.cli.listing import list_names
+
+        return list_names(options)
+    from vlmeval.cli.run import run
+
+    return run(options)

@@ -1,0 +1,112 @@
+"""`vlmeval run`: from flags to models and benchmarks that exist, then one model after the other."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import vlmeval
+from vlmeval.cli.screen import say
+from vlmeval.config import ConfigFile, ModelSpec, RunConfig, read_config_file, resolve_model
+from vlmeval.dataset.base import Dataset
+from vlmeval.dataset.registry import dataset_from_config, open_dataset, resolve_dataset
+from vlmeval.errors import UsageError
+from vlmeval.hardware import launch_environment
+from vlmeval.inference.journal import storage_error
+
+MODEL_FLAGS = (
+    "dtype", "attention", "min_pixels", "max_pixels", "max_image_pixels",
+    "max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty",
+)  # fmt: skip
+"""Flags that are arguments of the model's class; only those given are passed on."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Answer and score everything asked for. Returns 1 if a model answered nothing at all, else 0."""
+    from vlmeval.cli.evaluate import evaluate
+    from vlmeval.report.screen import ScoredRun, print_scores
+
+    config = run_config(options)
+    _refuse_several_processes()
+    for name in config.datasets:
+        if "class" not in config.dataset_settings.get(name, {}):
+            resolve_dataset(name)
+    _check_writable(config.work_dir)
+    datasets = [_open(name, config) for name in config.datasets]
+    say("vlmeval", vlmeval.__version__)
+    for dataset in datasets:
+        traits = ", ".join([dataset.task.type, *sorted(dataset.task.traits)])
+        say("data", f"{dataset.name}: {len(dataset)} rows ({traits}), {dataset.path}")
+        for note in dataset.notes:
+            say("", f"note: {note}")
+    scored: list[ScoredRun] = []
+    try:
+        results = [evaluate(spec, datasets, config, scored) for spec in config.models]
+    finally:
+        # What is scored is shown even if a later model cannot be run.
+        if scored:
+            print_scores(scored)
+    return 0 if all(results) else 1
+
+
+def run_config(options: argparse.Namespace) -> RunConfig:
+    """The checked settings of a run. Raises UsageError for a name, key or value that cannot be used."""
+    file = read_config_file(Path(options.config)) if options.config else ConfigFile(models={}, datasets={})
+    given = {name: getattr(options, name) for name in MODEL_FLAGS if getattr(options, name) is not None}
+    arguments = {**options.model_args, **options.gen_kwargs, **given}
+    names = options.model or list(file.models)
+    models = tuple(_with_arguments(resolve_model(name, file.models), arguments) for name in names)
+    return RunConfig(
+        models=models,
+        datasets=tuple(dict.fromkeys(options.data or file.datasets)),
+        dataset_settings=file.datasets,
+        work_dir=Path(options.work_dir).expanduser(),
+        mode=options.mode,
+        limit=options.limit,
+        batch_size=_batch_size(options.batch_size),
+        seed=options.seed,
+        reuse=options.reuse,
+        verbose=options.verbose,
+    )
+
+
+def _with_arguments(spec: ModelSpec, arguments: Mapping[str, Any]) -> ModelSpec:
+    spec = replace(spec, arguments={**spec.arguments, **arguments})
+    spec.check()
+    return spec
+
+
+def _batch_size(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--batch-size {text!r} is no whole number from 1")
+    return int(text)
+
+
+def _refuse_several_processes() -> None:
+    launched = launch_environment()
+    if launched.world_size > 1:
+        raise UsageError(
+            f"WORLD_SIZE={launched.world_size}: sharing one run between processes of torchrun is not supported yet; "
+            "start one process with plain python"
+        )
+
+
+def _check_writable(work_dir: Path) -> None:
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        probe = work_dir / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise storage_error(work_dir, error) from error
+
+
+def _open(name: str, config: RunConfig) -> Dataset:
+    settings = config.dataset_settings.get(name, {})
+    if settings:
+        return dataset_from_config(name, settings)
+    return open_dataset(name)
