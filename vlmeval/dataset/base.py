@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.progress import BytesProgress
@@ -14,6 +16,8 @@ from vlmeval.dataset.row_images import row_images
 from vlmeval.dataset.tsv_index import IndexedRow, TsvIndex, open_index
 from vlmeval.errors import DatasetError, ImageError
 from vlmeval.types import Index, Message, Prediction, Sample, Score, Task, TaskType
+
+ROWS_AT_ONCE = 500
 
 
 def index_with_progress(path: Path) -> TsvIndex:
@@ -24,6 +28,10 @@ def index_with_progress(path: Path) -> TsvIndex:
         return open_index(path, progress=progress)
     finally:
         progress.close()
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Dataset:
@@ -50,22 +58,38 @@ class Dataset:
         self.path = Path(os.path.abspath(path))
         self.task = Task(name=name, type=self.type, traits=traits)
         self._index = index if index is not None else index_with_progress(self.path)
+        self._length = len(self._index)
         self._data_root = Path(data_root) if data_root is not None else default_data_root()
         self._answer_note = answer_note
         why_not = self.why_not_scorable
         self.notes = (*notes, f"{name}: not scored, {why_not}") if why_not else notes
         """What the user should know before the run, one line each."""
 
+    def head(self, limit: int | None) -> Self:
+        """The same benchmark, only its first `limit` rows; whole for None."""
+        if limit is None or limit >= len(self):
+            return self
+        cut = copy.copy(self)
+        cut._length = limit
+        cut.notes = (*self.notes, f"{self.name}: only the first {limit} of {len(self)} rows")
+        return cut
+
     def __len__(self) -> int:
-        return len(self._index)
+        return self._length
 
     def __getitem__(self, position: int) -> Sample:
         if not -len(self) <= position < len(self):
             raise IndexError(f"{self.name} has {len(self)} samples, no sample {position}")
-        return self._sample(self._index.row(position % len(self)))
+        row = self._index.row(position % len(self))
+        return self._with_images(row, self._sample(row))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[position] for position in range(len(self)))
+
+    def texts(self) -> Iterator[Sample]:
+        """The samples in file order without their images, for scoring: nothing is looked up or hashed for them."""
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            yield from (self._sample(row) for row in self._index.rows(start, ROWS_AT_ONCE))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -146,10 +170,6 @@ class Dataset:
 
     def _sample(self, row: IndexedRow) -> Sample:
         fields = dict(zip(self._index.text_columns, row.cells, strict=True))
-        try:
-            images, image_error = row_images(self._index, row, fields, self.image_folder), ""
-        except ImageError as error:
-            images, image_error = (), str(error)
         return Sample(
             index=self._index_of(row.name),
             question=fields["question"],
@@ -159,7 +179,11 @@ class Dataset:
             category=fields.get("category", ""),
             l2_category=fields.get("l2-category", ""),
             split=fields.get("split", ""),
-            images=images,
-            image_error=image_error,
             fields=fields,
         )
+
+    def _with_images(self, row: IndexedRow, sample: Sample) -> Sample:
+        try:
+            return replace(sample, images=row_images(self._index, row, sample.fields, self.image_folder))
+        except ImageError as error:
+            return replace(sample, image_error=str(error))

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, "int | None"], None]
 """Called with the bytes done and the bytes in all, where the server says how many."""
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**16
+"""Of a cut connection less than this is lost."""
 TIMEOUT_S = (10, 60)
 CUTS_IN_A_ROW = 5
 """Cut connections without a byte in between after which a download gives up."""
@@ -113,7 +114,7 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
 
     shown = BytesProgress(f"fetching {part.name.removesuffix('.part')}", None)
     cuts, reached = 0, False
-    with _session() as session:
+    with _session() as session, closing(shown):
         while True:
             before = _size(part)
             try:
@@ -124,10 +125,10 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
                 cuts = 1 if more_came else cuts + 1
                 reached = reached or more_came or _was_cut(error)
                 if cuts > CUTS_IN_A_ROW or not reached:
-                    kept = f"; {_size(part):,} bytes are kept, the same command resumes there" if reached else ""
+                    have = _size(part)
+                    kept = f"; {have:,} bytes are kept, the same command resumes there" if have else ""
                     raise DownloadError(f"{url} cannot be fetched: {_reason(error)}{kept}") from error
                 time.sleep(FIRST_WAIT_S * 2 ** (cuts - 1))
-    shown.close()
 
 
 def _fetch_once(session: Session, url: str, part: Path, progress: Progress) -> bool:
@@ -179,8 +180,15 @@ def _session() -> Session:
     from urllib3.util import Retry
 
     # Names that do not resolve and closed ports are tried twice at once; a busy server gets more time.
-    retry = Retry(connect=1, read=0, status=3, other=0, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504),
-                  raise_on_status=False)
+    retry = Retry(
+        connect=1,
+        read=0,
+        status=3,
+        other=0,
+        backoff_factor=0.3,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+    )
     session = requests.Session()
     session.mount("http://", HTTPAdapter(max_retries=retry))
     session.mount("https://", HTTPAdapter(max_retries=retry))
@@ -205,7 +213,9 @@ def _cause(error: RequestException) -> object:
 
 def _reason(error: RequestException) -> str:
     """urllib3's own words begin with the connection object, which says nothing."""
-    return str(_cause(error)).rpartition("): ")[2].rpartition(">: ")[2]
+    cause = _cause(error)
+    text = cause.args[0] if isinstance(cause, Exception) and cause.args else cause
+    return str(text).rpartition("): ")[2].rpartition(">: ")[2]
 
 
 def _size(path: Path) -> int:

@@ -13,7 +13,7 @@ from vlmeval.dataset.tsv_rows import LineReader, Row, read_rows
 from vlmeval.errors import DatasetError, ImageError, nearest_names
 
 IMAGE_COLUMNS = ("image", "image_path")
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 Record = tuple[int, int, str, int, int, str, str, str]
 
@@ -69,8 +69,12 @@ class IndexPass:
             missing.append("neither a column 'image' nor 'image_path'")
         if not missing:
             return
-        near = [f"{name!r} is near {found[0]!r}" for name in needed if name not in columns
-                if (found := nearest_names(name, columns, 1))]
+        near = [
+            f"{name!r} is near {found[0]!r}"
+            for name in needed
+            if name not in columns
+            if (found := nearest_names(name, columns, 1))
+        ]
         hint = "; is it separated by commas? Tabs are needed" if len(columns) == 1 and "," in columns[0] else ""
         raise DatasetError(
             f"{path}, line 1: the header has {' and '.join(missing)}; its {len(columns)} columns: "

@@ -13,15 +13,12 @@ DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo"
 CIRCULAR = frozenset({"circular"})
 PLAIN: frozenset[str] = frozenset()
 
-FULL_FILE = "the full file with answers is not public; MMBench_DEV_EN is the scorable split"
-NO_PUBLIC_ANSWERS = "its answers are not public; MMBench_DEV_EN is the scorable split"
-
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
     """What is known about a benchmark. `url_path` is below the base URL or a mirror; empty if it is in the package.
 
-    `answer_note` is said where the file or its answers cannot be had.
+    `scorable_split` names the benchmark to score instead, where the answers of this one are not public.
     """
 
     name: str
@@ -30,7 +27,12 @@ class DatasetSpec:
     url_path: str = ""
     md5: str = ""
     traits: frozenset[str] = PLAIN
-    answer_note: str = ""
+    scorable_split: str = ""
+
+    @property
+    def answer_note(self) -> str:
+        """What to say where the file or its answers cannot be had."""
+        return f"its answers are not public, {self.scorable_split} is the scorable split" if self.scorable_split else ""
 
     @property
     def packaged(self) -> bool:
@@ -41,7 +43,7 @@ class DatasetSpec:
         return (DEMO_FOLDER if self.packaged else data_root) / f"{self.name}.tsv"
 
 
-def _mcq(folder: str, name: str, md5: str, traits: frozenset[str] = PLAIN, answer_note: str = "") -> DatasetSpec:
+def _mcq(folder: str, name: str, md5: str, traits: frozenset[str] = PLAIN, scorable_split: str = "") -> DatasetSpec:
     return DatasetSpec(
         name=name,
         class_name="ImageMCQDataset",
@@ -49,7 +51,7 @@ def _mcq(folder: str, name: str, md5: str, traits: frozenset[str] = PLAIN, answe
         url_path=f"{folder}/{name}.tsv" if folder else "",
         md5=md5,
         traits=traits,
-        answer_note=answer_note,
+        scorable_split=scorable_split,
     )
 
 
@@ -60,17 +62,17 @@ supported_datasets: dict[str, DatasetSpec] = {
     for spec in (
         _mcq("", "ShapesBench", "", CIRCULAR),
         _mcq(_MMBENCH, "MMBench_DEV_EN", "b6caf1133a01c6bb705cf753bb527ed8", CIRCULAR),
-        _mcq(_MMBENCH, "MMBench_TEST_EN", "6939fadb0ce626fefc0bdc9c64efc528", CIRCULAR, NO_PUBLIC_ANSWERS),
+        _mcq(_MMBENCH, "MMBench_TEST_EN", "6939fadb0ce626fefc0bdc9c64efc528", CIRCULAR, "MMBench_DEV_EN"),
         _mcq(_MMBENCH, "MMBench_DEV_CN", "08b8fc3324a5ed74155350f57be69fbd", CIRCULAR),
-        _mcq(_MMBENCH, "MMBench_TEST_CN", "7e1239baf0ee4c8b513e19705a0f317e", CIRCULAR, NO_PUBLIC_ANSWERS),
-        _mcq(_MMBENCH, "MMBench", "4115aea3383f3dd0083be6a633e0f820", CIRCULAR, FULL_FILE),
-        _mcq(_MMBENCH, "MMBench_CN", "2e053ffc90ea598b1feae13c36dc13ee", CIRCULAR, FULL_FILE),
+        _mcq(_MMBENCH, "MMBench_TEST_CN", "7e1239baf0ee4c8b513e19705a0f317e", CIRCULAR, "MMBench_DEV_CN"),
+        _mcq(_MMBENCH, "MMBench", "4115aea3383f3dd0083be6a633e0f820", CIRCULAR, "MMBench_DEV_EN"),
+        _mcq(_MMBENCH, "MMBench_CN", "2e053ffc90ea598b1feae13c36dc13ee", CIRCULAR, "MMBench_DEV_CN"),
         _mcq(_MMBENCH, "MMBench_DEV_EN_V11", "30c05be8f2f347a50be25aa067248184", CIRCULAR),
-        _mcq(_MMBENCH, "MMBench_TEST_EN_V11", "8d1a704e791df6f5d9fb3ef782b65365", CIRCULAR, NO_PUBLIC_ANSWERS),
+        _mcq(_MMBENCH, "MMBench_TEST_EN_V11", "8d1a704e791df6f5d9fb3ef782b65365", CIRCULAR, "MMBench_DEV_EN_V11"),
         _mcq(_MMBENCH, "MMBench_DEV_CN_V11", "593f9b5f6bea453d870a798b34ae4f37", CIRCULAR),
-        _mcq(_MMBENCH, "MMBench_TEST_CN_V11", "156e6569f9547afb16603eca16e85373", CIRCULAR, NO_PUBLIC_ANSWERS),
-        _mcq(_MMBENCH, "MMBench_V11", "b9276414f57af1308dcc4d0cd9b42e7c", CIRCULAR, FULL_FILE),
-        _mcq(_MMBENCH, "MMBench_CN_V11", "95f6980dd1b4de38e3cbffe0305a3f25", CIRCULAR, FULL_FILE),
+        _mcq(_MMBENCH, "MMBench_TEST_CN_V11", "156e6569f9547afb16603eca16e85373", CIRCULAR, "MMBench_DEV_CN_V11"),
+        _mcq(_MMBENCH, "MMBench_V11", "b9276414f57af1308dcc4d0cd9b42e7c", CIRCULAR, "MMBench_DEV_EN_V11"),
+        _mcq(_MMBENCH, "MMBench_CN_V11", "95f6980dd1b4de38e3cbffe0305a3f25", CIRCULAR, "MMBench_DEV_CN_V11"),
         _mcq("VLMEval", "CCBench", "f5dde47f24dc5a6fb6e595b409b466ac", CIRCULAR),
         _mcq("VLMEval", "MMStar", "e1ecd2140806c1b1bbf54b43372efb9e"),
     )

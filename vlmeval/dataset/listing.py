@@ -16,7 +16,7 @@ def dataset_names(data_root: Path | None = None) -> list[str]:
 
 
 def dataset_listing(data_root: Path | None = None) -> list[dict[str, object]]:
-    """One dict a benchmark, its keys the columns of `vlmeval list datasets`. `size_bytes` is 0 for what is not here."""
+    """One dict a benchmark, its keys the columns of `vlmeval list datasets`."""
     root = data_root if data_root is not None else default_data_root()
     return [_entry(name, root) for name in dataset_names(root)]
 
@@ -30,6 +30,5 @@ def _entry(name: str, root: Path) -> dict[str, object]:
         "type": spec.type if spec else "by its columns",
         "traits": sorted(spec.traits if spec else traits_of_unknown(name)),
         "on disk": f"{size_bytes / 2**20:,.1f} MiB" if size_bytes else "no",
-        "size_bytes": size_bytes,
         "notes": spec.answer_note if spec else f"found in {root}",
     }

@@ -50,7 +50,7 @@ class ImageMCQDataset(Dataset):
 
         return score_multiple_choice(
             self.name,
-            self,
+            self.texts(),
             predictions,
             protocol=protocol,
             circular="circular" in self.task.traits,

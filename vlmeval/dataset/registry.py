@@ -149,9 +149,7 @@ def open_dataset(
     ).open()
 
 
-def resolve_config(
-    name: str, settings: Mapping[str, object], *, data_root: str | Path | None = None
-) -> DatasetPlan:
+def resolve_config(name: str, settings: Mapping[str, object], *, data_root: str | Path | None = None) -> DatasetPlan:
     """The benchmark that an entry of a config's "data" asks for; `{}` is the registered one of that name.
 
     The entry's name is what results are called, its `dataset` (else its name) what is opened.
@@ -173,9 +171,7 @@ def resolve_config(
     )
 
 
-def dataset_from_config(
-    name: str, settings: Mapping[str, object], *, data_root: str | Path | None = None
-) -> Dataset:
+def dataset_from_config(name: str, settings: Mapping[str, object], *, data_root: str | Path | None = None) -> Dataset:
     """Open what `resolve_config` finds."""
     return resolve_config(name, settings, data_root=data_root).open()
 

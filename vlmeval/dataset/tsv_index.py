@@ -76,10 +76,11 @@ class TsvIndex:
         return tuple(column for column in self.columns if column != "image")
 
     def row(self, position: int) -> IndexedRow:
-        rows = self._query("position = ?", position)
-        if not rows:
-            raise IndexError(f"{self.path} has {len(self)} rows, no row {position}")
-        return rows[0]
+        return self.rows(position, 1)[0]
+
+    def rows(self, start: int, count: int) -> list[IndexedRow]:
+        """At most `count` rows in file order."""
+        return self._query("position >= ? ORDER BY position LIMIT ?", start, count)
 
     def find(self, name: str) -> IndexedRow | None:
         """The row whose index cell is `name`."""
@@ -121,10 +122,10 @@ class TsvIndex:
         cell = parse_record(raw, self.path)[self.columns.index("image")]
         return image_cells.decode_base64(image_cells.elements(cell)[number])
 
-    def _query(self, where: str, value: int | str) -> list[IndexedRow]:
+    def _query(self, where: str, *values: int | str) -> list[IndexedRow]:
         query = f"SELECT position, line, name, parts, image_error, cells FROM rows WHERE {where}"
         with self._lock:
-            found = self._connection.execute(query, (value,)).fetchall()
+            found = self._connection.execute(query, values).fetchall()
         return [
             IndexedRow(
                 position=position,
@@ -202,7 +203,11 @@ def _open_stored(path: Path, key: str, store: Path) -> TsvIndex | None:
     """The stored index, or None if there is none, it is of another file, or it is damaged."""
     if not store.is_file():
         return None
-    connection = sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    uri = f"{store.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    except sqlite3.DatabaseError:
+        return None  # it cannot be read
     try:
         found = connection.execute("SELECT value FROM meta WHERE key = 'key'").fetchone()
         if found == (key,) and connection.execute("PRAGMA quick_check").fetchone() == ("ok",):

@@ -1,0 +1,1 @@
+"""A package, so that these helpers and this conftest have names of their own."""

@@ -1,0 +1,170 @@
+"""Finding a benchmark by name, path, stem or config entry; and what a wrong one ends in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import vlmeval
+from dataset.file_server import FileServer
+from dataset.tsv_files import row, tsv_bytes, write_tsv
+from vlmeval.dataset import (
+    dataset_from_config,
+    dataset_listing,
+    dataset_names,
+    open_dataset,
+    resolve_config,
+    resolve_dataset,
+    supported_datasets,
+)
+from vlmeval.dataset.known import traits_of_unknown
+from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError
+
+MMBENCH = [name for name in supported_datasets if name.startswith("MMBench")]
+
+
+def test_the_table_has_the_benchmarks_of_this_version() -> None:
+    assert len(MMBENCH) == 12
+    assert set(supported_datasets) == {*MMBENCH, "CCBench", "MMStar", "ShapesBench"}
+    for name, spec in supported_datasets.items():
+        assert (spec.name, spec.type, spec.class_name) == (name, "MCQ", "ImageMCQDataset")
+        assert spec.packaged or (len(spec.md5) == 32 and spec.url_path.endswith(f"/{name}.tsv"))
+
+
+def test_declared_traits_are_what_upstreams_rule_says_of_its_names() -> None:
+    for name, spec in supported_datasets.items():
+        assert spec.packaged or spec.traits == traits_of_unknown(name)
+
+
+def test_the_embedded_benchmark_opens_without_a_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMUData", "/nowhere")
+    dataset = open_dataset("ShapesBench")
+    assert dataset.scorable
+    assert dataset.task.traits == {"circular"}
+    assert not any(sample.image_error for sample in dataset)
+
+
+def test_a_known_name_is_fetched_from_the_mirror_and_checked(server: FileServer, data_root: Path) -> None:
+    server.files["/VLMEval/MMStar.tsv"] = tsv_bytes([row(1)])
+    with pytest.raises(DownloadError, match=f"MMStar: {server.url}/VLMEval/MMStar.tsv has MD5 .* e1ecd214"):
+        open_dataset("MMStar", mirror=server.url)
+    assert not (data_root / "MMStar.tsv").exists()
+
+
+def test_where_the_full_mmbench_is_not_to_be_had_the_scorable_split_is_named(server: FileServer) -> None:
+    with pytest.raises(DownloadError, match=r"answers 404.*MMBench_DEV_EN is the scorable split"):
+        open_dataset("MMBench", mirror=server.url)
+
+
+@pytest.mark.parametrize("name", ["MMBench", "MMBench_TEST_EN"])
+def test_answers_that_are_not_public_are_a_note_and_no_error(tmp_path: Path, name: str) -> None:
+    dataset = open_dataset(write_tsv(tmp_path / f"{name}.tsv", [row(1, answer=""), row(2)]))
+    assert not dataset.scorable
+    (note,) = dataset.notes
+    assert "column 'answer' is empty in 1 of 2 rows (index 1)" in note
+    assert "MMBench_DEV_EN is the scorable split" in note
+    assert dataset.build_prompt(dataset[0])
+
+
+def test_a_path_with_a_known_stem_takes_its_traits_without_its_md5(tmp_path: Path) -> None:
+    dataset = open_dataset(write_tsv(tmp_path / "CCBench.tsv", [row(1)]))
+    assert (dataset.name, dataset.task.traits, dataset.notes) == ("CCBench", frozenset({"circular"}), ())
+
+
+@pytest.mark.parametrize("name, traits", [("my_MMBench_v2", {"circular"}), ("mmcr", {"circular"}), ("mine", set())])
+def test_an_unknown_tsv_gets_traits_by_upstreams_rule(tmp_path: Path, name: str, traits: set[str]) -> None:
+    assert open_dataset(write_tsv(tmp_path / f"{name}.tsv", [row(1)])).task.traits == traits
+
+
+def test_a_tsv_dropped_into_the_data_root_is_found_by_its_stem(data_root: Path) -> None:
+    write_tsv(data_root / "Mine.tsv", [row(1)])
+    assert (open_dataset("Mine").name, dataset_names()[-1]) == ("Mine", "Mine")
+
+
+@pytest.mark.parametrize(
+    "cells, kind, why",
+    [
+        (row(1), "MCQ", "it has option columns"),
+        ({"index": "1", "image": "1", "question": "?", "answer": "Yes"}, "Y/N", "its answers are all yes or no"),
+        ({"index": "1", "image": "1", "question": "?", "answer": "a cat"}, "VQA", "it has no option columns"),
+        ({"index": "1", "image": "1", "question": "?"}, "VQA", "it has no option columns"),
+    ],
+)
+def test_the_kind_of_an_unknown_tsv_is_told_by_its_columns(
+    tmp_path: Path, cells: dict[str, str], kind: str, why: str
+) -> None:
+    dataset = open_dataset(write_tsv(tmp_path / "mine.tsv", [cells]))
+    assert dataset.task.type == kind
+    assert dataset.notes[0] == f"mine: in no table, taken as {kind} because {why}"
+
+
+def test_what_the_caller_says_beats_the_table_and_the_guess(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path / "MMStar.tsv", [row(1)])
+    dataset = open_dataset(path, name="other", class_name="ImageVQADataset", traits=["short_answer"])
+    assert (dataset.name, dataset.task.type, dataset.task.traits) == ("other", "VQA", frozenset({"short_answer"}))
+
+
+def test_an_unknown_name_lists_the_nearest_at_once(data_root: Path) -> None:
+    write_tsv(data_root / "Mine.tsv", [row(1)])
+    start = time.perf_counter()
+    with pytest.raises(UnknownNameError, match=r"unknown dataset 'MMBnch_DEV_EN'; nearest: MMBench_DEV_EN, .*named by"):
+        resolve_dataset("MMBnch_DEV_EN")
+    with pytest.raises(UnknownNameError, match="nearest: Mine"):
+        resolve_dataset("mines")
+    assert time.perf_counter() - start < 0.5
+
+
+def test_resolving_fetches_and_opens_nothing(tmp_path: Path) -> None:
+    assert not resolve_dataset("MMStar").on_disk
+    path = tmp_path / "mine.tsv"
+    path.write_text("not a benchmark")
+    assert resolve_dataset(path).on_disk
+    with pytest.raises(DatasetError, match="No such file"):
+        resolve_dataset("./nowhere.tsv")
+
+
+def test_a_config_names_a_class_and_a_dataset(data_root: Path) -> None:
+    write_tsv(data_root / "Mine.tsv", [row(1)])
+    dataset = dataset_from_config("label", {"class": "ImageMCQDataset", "dataset": "Mine", "traits": ["circular"]})
+    assert (dataset.name, dataset.path) == ("label", data_root / "Mine.tsv")
+    assert dataset.task.traits == {"circular"}
+    assert resolve_config("MMBench_DEV_EN", {}) == resolve_dataset("MMBench_DEV_EN")
+
+
+@pytest.mark.parametrize(
+    "settings, error, message",
+    [
+        ({"clas": "x"}, UnknownNameError, "unknown key in data 'MMStar' 'clas'; nearest: class"),
+        ({"class": "ImageMCQ"}, UnknownNameError, "unknown dataset class 'ImageMCQ'; nearest: ImageMCQDataset"),
+        ({"class": "MMMUDataset"}, ConfigError, "MMMUDataset is not there yet"),
+        ({"class": 3}, ConfigError, "data 'MMStar': class is 3; give a text"),
+        ({"dataset": "MMSta"}, UnknownNameError, "unknown dataset 'MMSta'; nearest: MMStar"),
+        ({"traits": "circular"}, ConfigError, "traits is 'circular'; give a list"),
+        ({"traits": ["circle"]}, UnknownNameError, "unknown dataset trait 'circle'; nearest: circular"),
+    ],
+)
+def test_a_config_that_cannot_be_used_says_why(settings: dict[str, object], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        dataset_from_config("MMStar", settings)
+
+
+def test_the_listing_says_what_is_on_disk(data_root: Path) -> None:
+    write_tsv(data_root / "Mine.tsv", [row(1)])
+    entries = {entry["name"]: entry for entry in dataset_listing()}
+    assert entries["MMBench_DEV_EN"]["on disk"] == "no"
+    assert entries["MMBench_DEV_EN"]["traits"] == ["circular"]
+    assert entries["Mine"]["on disk"] == "0.0 MiB"
+    assert entries["ShapesBench"]["on disk"] != "no"
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = {"requests", "torch", "transformers", "PIL", "pandas", "numpy"}
+    code = f"import sys, vlmeval.dataset; print(*{heavy} & set(sys.modules))"
+    env = {**os.environ, "PYTHONPATH": str(Path(vlmeval.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.strip() == ""
