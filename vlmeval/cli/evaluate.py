@@ -12,6 +12,7 @@ from typing import Any
 
 import vlmeval
 from vlmeval.cli.progress import Progress, duration
+from vlmeval.cli.quiet import quiet_transformers
 from vlmeval.cli.screen import say, warn
 from vlmeval.config import ModelSpec, RunConfig
 from vlmeval.dataset.base import Dataset
@@ -120,6 +121,7 @@ def _infer(model: BaseModel, work: Work, folder: RunFolder, config: RunConfig) -
         again = f", {retried} failed before and are tried again" if retried else ""
         say("answers", f"{name}: {done} of {total} are there already{again}")
     started = time.monotonic()
+    quiet_transformers()
     model.load()
     say("answers", f"{name}: {len(pending)} to go; model ready in {duration(time.monotonic() - started)}")
     path = folder.journal_path(name)

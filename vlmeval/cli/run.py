@@ -12,8 +12,7 @@ from typing import Any
 import vlmeval
 from vlmeval.cli.screen import say
 from vlmeval.config import ConfigFile, ModelSpec, RunConfig, read_config_file, resolve_model
-from vlmeval.dataset.base import Dataset
-from vlmeval.dataset.registry import dataset_from_config, open_dataset, resolve_dataset
+from vlmeval.dataset.registry import DatasetPlan, resolve_config, resolve_dataset
 from vlmeval.errors import UsageError
 from vlmeval.hardware import launch_environment
 from vlmeval.inference.journal import storage_error
@@ -32,11 +31,9 @@ def run(options: argparse.Namespace) -> int:
 
     config = run_config(options)
     _refuse_several_processes()
-    for name in config.datasets:
-        if "class" not in config.dataset_settings.get(name, {}):
-            resolve_dataset(name)
+    plans = [_plan(name, config.dataset_settings) for name in config.datasets]
     _check_writable(config.work_dir)
-    datasets = [_open(name, config) for name in config.datasets]
+    datasets = [plan.open().head(config.limit) for plan in plans]
     say("vlmeval", vlmeval.__version__)
     for dataset in datasets:
         traits = ", ".join([dataset.task.type, *sorted(dataset.task.traits)])
@@ -105,8 +102,5 @@ def _check_writable(work_dir: Path) -> None:
         raise storage_error(work_dir, error) from error
 
 
-def _open(name: str, config: RunConfig) -> Dataset:
-    settings = config.dataset_settings.get(name, {})
-    if settings:
-        return dataset_from_config(name, settings)
-    return open_dataset(name)
+def _plan(name: str, settings: Mapping[str, Mapping[str, Any]]) -> DatasetPlan:
+    return resolve_config(name, settings[name]) if name in settings else resolve_dataset(name)
