@@ -58,9 +58,9 @@ def measure(path: Path, cache: Path, label: str, images: int) -> str:
     )
     whole_s = time.perf_counter() - start
     rows, import_s, open_s, read_s, peak_mib = done.stdout.split()
-    rate = path.stat().st_size / 2**20 / float(open_s)
+    rate = f"{path.stat().st_size / 2**20 / float(open_s):,.0f}" if label == "first" else ""
     return (
-        f"| {label} | {rows} | {float(import_s):.2f} | {float(open_s):.2f} | {rate:,.0f} | {float(read_s):.2f} | "
+        f"| {label} | {rows} | {float(import_s):.2f} | {float(open_s):.2f} | {rate} | {float(read_s):.2f} | "
         f"{whole_s:.2f} | {float(peak_mib):.0f} |"
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dataset.tsv_files import row, tsv_bytes
-from vlmeval.dataset.tsv_rows import LineReader, parse_record, read_rows
+from vlmeval.dataset.tsv_rows import MAX_RECORD_CHARS, LineReader, parse_record, read_rows
 from vlmeval.errors import DatasetError
 
 
@@ -71,3 +71,17 @@ def test_a_row_is_numbered_by_its_first_line() -> None:
 def test_a_broken_line_is_named(content: bytes, message: str) -> None:
     with pytest.raises(DatasetError, match=r"x\.tsv, " + message):
         cells_of(content)
+
+
+def test_a_quote_that_never_closes_is_noticed_before_it_eats_the_memory() -> None:
+    line = b"x" * 2**22 + b"\n"
+    content = io.BytesIO(b'a\tb\n1\t"open\n' + line * 20)
+    lines = LineReader(Path("x.tsv"), content)
+    with pytest.raises(DatasetError, match=r"x\.tsv, line 2: .*never closes \(64 MiB follow\)"):
+        list(read_rows(lines))
+    assert lines.position < 70 * 2**20
+
+
+def test_a_long_row_on_one_line_is_no_quote_that_never_closes() -> None:
+    image = b"A" * (MAX_RECORD_CHARS + 1)
+    assert [len(cells[0]) for cells in cells_of(b'"' + image + b'"\tb\n')] == [len(image)]

@@ -89,7 +89,8 @@ class Dataset:
     def texts(self) -> Iterator[Sample]:
         """The samples in file order without their images, for scoring: nothing is looked up or hashed for them."""
         for start in range(0, len(self), ROWS_AT_ONCE):
-            yield from (self._sample(row) for row in self._index.rows(start, ROWS_AT_ONCE))
+            count = min(ROWS_AT_ONCE, len(self) - start)
+            yield from (self._sample(row) for row in self._index.rows(start, count))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -103,7 +104,7 @@ class Dataset:
 
     @cached_property
     def indices(self) -> tuple[Index, ...]:
-        """The index of every sample, in file order."""
+        """The index of every sample of the file, in its order."""
         return tuple(self._index_of(name) for name in self._index.names())
 
     @property

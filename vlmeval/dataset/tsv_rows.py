@@ -15,8 +15,8 @@ from typing import BinaryIO, NamedTuple
 from vlmeval.errors import DatasetError
 
 BOM = b"\xef\xbb\xbf"
-MAX_RECORD_CHARS = 256 * 2**20
-"""A row longer than this is taken for a quote that never closes, before it eats the memory."""
+MAX_RECORD_CHARS = 64 * 2**20
+"""A row of several lines longer than this is taken for a quote that never closes, before it eats the memory."""
 
 
 class UnclosedQuote(ValueError):
