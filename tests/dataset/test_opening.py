@@ -51,6 +51,15 @@ def test_samples_come_in_file_order_with_their_cells_as_they_are(tmp_path: Path)
         dataset[2]
 
 
+def test_the_first_rows_alone_are_a_benchmark_too(tmp_path: Path) -> None:
+    whole = open_dataset(write_tsv(tmp_path / "mine.tsv", [row(number) for number in range(5)]))
+    assert whole.indices == (0, 1, 2, 3, 4)
+    cut = whole.head(2)
+    assert cut.indices == tuple(sample.index for sample in cut) == tuple(each.index for each in cut.texts()) == (0, 1)
+    assert "only the first 2 of 5 rows" in cut.notes[-1]
+    assert (len(whole), len(whole.head(None)), len(whole.head(9))) == (5, 5, 5)
+
+
 @pytest.mark.parametrize(
     "names, indices",
     [(["1", "-2"], (1, -2)), (["1", "x"], ("1", "x")), (["1", "007"], ("1", "007")), (["1.0", "2"], ("1.0", "2"))],

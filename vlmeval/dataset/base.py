@@ -71,6 +71,7 @@ class Dataset:
             return self
         cut = copy.copy(self)
         cut._length = limit
+        cut.__dict__.pop("indices", None)
         cut.notes = (*self.notes, f"{self.name}: only the first {limit} of {len(self)} rows")
         return cut
 
@@ -105,7 +106,7 @@ class Dataset:
     @cached_property
     def indices(self) -> tuple[Index, ...]:
         """The index of every sample of the file, in its order."""
-        return tuple(self._index_of(name) for name in self._index.names())
+        return tuple(self._index_of(name) for name in self._index.names()[: len(self)])
 
     @property
     def image_folder(self) -> Path:
