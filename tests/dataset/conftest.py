@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset.file_server import FileServer, serving
+from .file_server import FileServer, serving
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dataset.tsv_files import cell, row, tsv_bytes, write_tsv
 from vlmeval.dataset import open_dataset
 from vlmeval.errors import DatasetError
+
+from .tsv_files import cell, row, tsv_bytes, write_tsv
 
 
 def without(column: str, **more: str) -> dict[str, str]:

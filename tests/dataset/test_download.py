@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dataset.file_server import FileServer
-from dataset.tsv_files import row, tsv_bytes
 from vlmeval.dataset.download import BASE_URL, CHUNK_BYTES, dataset_url, ensure_file, file_md5
 from vlmeval.errors import DownloadError, StorageError
+
+from .file_server import FileServer
+from .tsv_files import row, tsv_bytes
 
 CONTENT = tsv_bytes([row(number, question="?" * number) for number in range(1000)])
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 import vlmeval
-from dataset.tsv_files import cell, png, row, tsv_bytes, write_tsv
 from vlmeval.dataset import open_dataset
 from vlmeval.dataset.tsv_index import open_index, stored_md5
 from vlmeval.errors import DatasetError, ImageError
+
+from .tsv_files import cell, png, row, tsv_bytes, write_tsv
 
 
 def only_index_file(tmp_path: Path) -> Path:

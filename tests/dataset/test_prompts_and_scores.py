@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dataset.tsv_files import cell, row, write_tsv
 from vlmeval.dataset import Dataset, open_dataset
 from vlmeval.errors import DatasetError
 from vlmeval.types import Prediction
+
+from .tsv_files import cell, row, write_tsv
 
 
 def text_of(tmp_path: Path, cells: dict[str, str], **overrides: str | list[str]) -> str:

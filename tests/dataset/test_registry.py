@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 import vlmeval
-from dataset.file_server import FileServer
-from dataset.tsv_files import row, tsv_bytes, write_tsv
 from vlmeval.dataset import (
     dataset_from_config,
     dataset_listing,
@@ -24,6 +22,9 @@ from vlmeval.dataset import (
 )
 from vlmeval.dataset.known import traits_of_unknown
 from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError
+
+from .file_server import FileServer
+from .tsv_files import row, tsv_bytes, write_tsv
 
 MMBENCH = [name for name in supported_datasets if name.startswith("MMBench")]
 

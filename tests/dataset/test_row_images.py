@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dataset.tsv_files import cell, png, row, write_tsv
 from vlmeval.dataset import Dataset, open_dataset
 from vlmeval.errors import ImageError, SampleError
 from vlmeval.images import open_image
+
+from .tsv_files import cell, png, row, write_tsv
 
 
 def opened(tmp_path: Path, *rows: dict[str, str]) -> Dataset:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dataset.tsv_files import row, tsv_bytes
 from vlmeval.dataset.tsv_rows import MAX_RECORD_CHARS, LineReader, parse_record, read_rows
 from vlmeval.errors import DatasetError
+
+from .tsv_files import row, tsv_bytes
 
 
 def cells_of(content: bytes) -> list[list[str]]:
