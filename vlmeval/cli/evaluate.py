@@ -27,6 +27,7 @@ from vlmeval.report.tables import TableFormat, evaluation_format, prediction_for
 from vlmeval.scoring.protocols import PROTOCOLS
 from vlmeval.types import Index, Prediction, Sample
 from vlmeval.vlm.base import BaseModel
+from vlmeval.vlm.transformers_model import TransformersModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,8 @@ def _infer(model: BaseModel, work: Work, folder: RunFolder, config: RunConfig) -
         again = f", {retried} failed before and are tried again" if retried else ""
         say("answers", f"{name}: {done} of {total} are there already{again}")
     started = time.monotonic()
-    quiet_transformers()
+    if isinstance(model, TransformersModel):
+        quiet_transformers()
     model.load()
     say("answers", f"{name}: {len(pending)} to go; model ready in {duration(time.monotonic() - started)}")
     path = folder.journal_path(name)
