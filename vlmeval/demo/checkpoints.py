@@ -84,17 +84,20 @@ def build(family: str, sizes: Sizes | None = None) -> tuple[Any, Any]:
         "mllama": _mllama,
     }
     processor, model = makers[family](sizes or Sizes())
-    generation = model.generation_config
-    generation.do_sample = False
-    generation.bos_token_id = processor.tokenizer.bos_token_id
-    generation.eos_token_id = processor.tokenizer.eos_token_id
-    generation.pad_token_id = processor.tokenizer.pad_token_id
+    model.generation_config = transformers.GenerationConfig(
+        do_sample=False,
+        bos_token_id=processor.tokenizer.bos_token_id,
+        eos_token_id=processor.tokenizer.eos_token_id,
+        pad_token_id=processor.tokenizer.pad_token_id,
+    )
     return processor, model
 
 
 def save_checkpoint(folder: Path, processor: Any, model: Any) -> None:
     """Write fp16 weights, configuration and processor files; the model that was passed stays fp32."""
     half = copy.deepcopy(model).to(torch.float16)
+    for config in (half.config, half.config.text_config, half.config.vision_config):
+        config.dtype = torch.float16
     half.save_pretrained(folder)
     processor.save_pretrained(folder)
     # safetensors makes its files readable for their owner only; a package's data is for everyone.

@@ -1,0 +1,61 @@
+"""The tiny checkpoints, loaded once; and a copy of one for tests that break it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import vlmeval.demo
+from vlmeval.demo import evaluate
+
+DEMO = Path(vlmeval.demo.__file__).parent
+FOLDERS = {
+    "qwen2vl": DEMO / "Qwen2-VL-Tiny",
+    "internvl": DEMO / "InternVL-Tiny",
+    "llava_onevision": DEMO / "LLaVA-OneVision-Tiny",
+    "mllama": DEMO / "Llama-Vision-Tiny",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models are slower on several threads, and other tests may run beside these."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[[str], evaluate.Loaded]:
+    """The shipped checkpoint of a family in fp32, shared: not to be changed."""
+    loaded: dict[str, evaluate.Loaded] = {}
+
+    def get(family: str) -> evaluate.Loaded:
+        if family not in loaded:
+            loaded[family] = evaluate.load(FOLDERS[family])
+        return loaded[family]
+
+    return get
+
+
+@pytest.fixture
+def breakable(tiny: Callable[[str], evaluate.Loaded]) -> Callable[[str], evaluate.Loaded]:
+    """A copy of a checkpoint that a test may break."""
+    return lambda family: copy.deepcopy(tiny(family))
+
+
+@pytest.fixture(scope="session")
+def bench() -> list[evaluate.BenchRow]:
+    """All rows of ShapesBench, rotations included."""
+    return evaluate.read_bench()
+
+
+@pytest.fixture(scope="session")
+def some_rows(bench: list[evaluate.BenchRow]) -> list[evaluate.BenchRow]:
+    """36 questions, six of each type, with all their rotations: 120 rows."""
+    return [row for row in bench if row.group <= 36]
