@@ -18,6 +18,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -249,7 +250,8 @@ def _filled(
     needed: Sequence[str],
     progress: Callable[[int], None] | None,
 ) -> TsvIndex:
-    try:
+    with ExitStack() as on_failure:
+        on_failure.callback(connection.close)
         connection.execute("PRAGMA journal_mode=OFF")
         connection.execute("PRAGMA synchronous=OFF")
         connection.executescript(SCHEMA)
@@ -262,9 +264,7 @@ def _filled(
         _check_names(path, connection)
         connection.executemany("INSERT INTO meta VALUES (?, ?)", {"key": key, **one_pass.summary()}.items())
         connection.commit()
-    except BaseException:
-        connection.close()
-        raise
+        on_failure.pop_all()
     return TsvIndex(path, connection)
 
 
