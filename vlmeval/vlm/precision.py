@@ -53,7 +53,7 @@ def choose_precision(
     elif card.capability is None or card.capability >= (8, 0):
         auto_dtype = "bfloat16"
         auto_attention = "flash_attention_2" if flash and card.kind == "cuda" else "sdpa"
-        without = "; flash-attn not installed" if card.kind == "cuda" and not flash else ""
+        without = "; without flash-attn" if card.kind == "cuda" and not flash else ""
         reason = card.name + without
     else:
         auto_dtype, auto_attention = "float16", "sdpa"

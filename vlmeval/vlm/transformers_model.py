@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vlmeval.errors import ModelError, SampleError
+from vlmeval.errors import ModelError, SampleError, UsageError
 from vlmeval.hardware import cpu_threads, visible_cards
 from vlmeval.images import DEFAULT_MAX_IMAGE_PIXELS, open_image
 from vlmeval.types import Answer, Message, Task
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.checkpoint import Checkpoint, open_checkpoint
-from vlmeval.vlm.generation import generation_settings
+from vlmeval.vlm.generation import cut_at_stop, generation_settings
+from vlmeval.vlm.limits import is_out_of_memory, length_note, out_of_memory
 from vlmeval.vlm.precision import Precision, choose_precision
+from vlmeval.vlm.quantised import check_quantisation, quantisation_method
+from vlmeval.vlm.thinking import CLOSE as THINK_CLOSE
+from vlmeval.vlm.thinking import OPEN as THINK_OPEN
+from vlmeval.vlm.thinking import split_thinking, splitting_wanted
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +30,9 @@ class TransformersModel(BaseModel):
     """A checkpoint that a class of transformers runs.
 
     `model_path` is a folder or a hub id, `revision` a commit, branch or tag there. `dtype` and `attention` are chosen
-    from the card unless given. Every further argument is one of generate()'s.
+    from the card unless given. `split_thinking` takes what stands before `</think>` off the answer (on; the environment
+    variable SPLIT_THINK=0 turns it off). `allow_pickle` permits weights that are no safetensors, which can run code when
+    loaded. Every further argument is one of generate()'s.
     """
 
     class_name: ClassVar[str]
@@ -32,6 +40,8 @@ class TransformersModel(BaseModel):
     model_types: ClassVar[tuple[str, ...]]
     """Values of `model_type` in config.json that the class takes."""
     generation_defaults: ClassVar[Mapping[str, Any]] = {"max_new_tokens": 2048}
+    flash_attention: ClassVar[bool] = True
+    """Whether transformers' class runs with flash-attn at all."""
 
     def __init__(
         self,
@@ -43,6 +53,8 @@ class TransformersModel(BaseModel):
         system_prompt: str | None = None,
         use_custom_prompt: bool = True,
         max_image_pixels: int = DEFAULT_MAX_IMAGE_PIXELS,
+        split_thinking: bool | None = None,
+        allow_pickle: bool = False,
         **generation: Any,
     ) -> None:
         self.model_path = model_path
@@ -52,26 +64,37 @@ class TransformersModel(BaseModel):
         self.system_prompt = system_prompt
         self.custom_prompts = use_custom_prompt
         self.max_image_pixels = max_image_pixels
+        self.split_thinking = splitting_wanted(split_thinking)
+        self.allow_pickle = allow_pickle
+        self.asked = frozenset(name for name, value in generation.items() if value is not None)
         self.generation = generation_settings(self.generation_defaults, generation)
+        self.asked_generation = frozenset(name for name, value in generation.items() if value is not None)
         self.model: Any = None
         self.processor: Any = None
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The checkpoint, fetched and checked when first needed."""
-        checkpoint = open_checkpoint(self.model_path, self.revision)
+        checkpoint = open_checkpoint(self.model_path, self.revision, allow_pickle=self.allow_pickle)
         if checkpoint.model_type not in self.model_types:
             raise ModelError(
                 f"{checkpoint.folder} holds a {checkpoint.model_type!r} model; {type(self).__name__} runs "
                 f"{', '.join(self.model_types)}"
             )
+        check_quantisation(checkpoint.config, self.model_path)
         return checkpoint
 
     @cached_property
     def precision(self) -> Precision:
         """Device, number type and attention on this machine. Imports torch."""
+        if not self.flash_attention and self.attention.startswith("flash_attention"):
+            raise UsageError(f"{self.class_name} does not run with {self.attention}; use sdpa or eager")
         return choose_precision(
-            visible_cards(), self.checkpoint.weight_bytes, dtype=self.dtype, attention=self.attention
+            visible_cards(),
+            self.checkpoint.weight_bytes,
+            dtype=self.dtype,
+            attention=self.attention,
+            flash=None if self.flash_attention else False,
         )
 
     def use_custom_prompt(self, task: Task) -> bool:
@@ -93,6 +116,7 @@ class TransformersModel(BaseModel):
             "system_prompt": self.system_prompt,
             "use_custom_prompt": self.custom_prompts,
             "max_image_pixels": self.max_image_pixels,
+            "split_thinking": self.split_thinking,
             **{f"generation.{name}": value for name, value in sorted(self.generation.items())},
         }
 
@@ -105,6 +129,8 @@ class TransformersModel(BaseModel):
             "dtype": chosen.dtype,
             "attention": chosen.attention,
             "precision_reason": chosen.reason,
+            "quantisation": quantisation_method(self.checkpoint.config),
+            "pickled_weights": self.checkpoint.is_pickled,
         }
 
     def seed(self, value: int) -> None:
@@ -118,25 +144,30 @@ class TransformersModel(BaseModel):
         if self.model is not None:
             return
         import torch
-        import transformers
 
         folder, chosen = str(self.checkpoint.folder), self.precision
         if chosen.device == "cpu":
             torch.set_num_threads(cpu_threads())
         try:
             self.processor = self.load_processor()
-            self.model = getattr(transformers, self.class_name).from_pretrained(
-                folder,
+            check_image_token(self.processor, folder)
+            self.model = self.load_model(
                 dtype=getattr(torch, chosen.dtype),
                 attn_implementation=chosen.attention,
                 device_map={"": chosen.device} if chosen.device != "cpu" else None,
-                use_safetensors=True,
+                use_safetensors=not self.checkpoint.is_pickled,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise ModelError(f"{folder} cannot be loaded as {self.class_name}: {error}") from error
         self.model.eval()
         self.processor.tokenizer.padding_side = "left"
         self.model.generation_config = self._generation_config(self.model.generation_config)
+
+    def load_model(self, **arguments: Any) -> Any:
+        """The model, from the checkpoint's folder, with these arguments of from_pretrained()."""
+        import transformers
+
+        return getattr(transformers, self.class_name).from_pretrained(str(self.checkpoint.folder), **arguments)
 
     def load_processor(self) -> Any:
         """Tokenizer and image processor. Families set their pixel or tile limits here."""
@@ -153,27 +184,77 @@ class TransformersModel(BaseModel):
             ids["pad_token_id"] = self.processor.tokenizer.pad_token_id
         return GenerationConfig(**{**ids, **self.generation})
 
+    def task_max_new_tokens(self, task: Task) -> int | None:
+        """The family's own limit of new tokens for such a task; None: as for any. What the user asked for wins."""
+        return None
+
     def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
         """One answer per prompt, in order. Prompts of different lengths are padded on the left."""
-        import torch
-
         self.load()
         inputs = self.prepare(batch)
-        with torch.inference_mode():
-            output = self.model.generate(**inputs, **self._call_arguments())
-        return self._answers(output, inputs["attention_mask"])
+        notes = [length_note(self.model.config, int(mask.sum())) for mask in inputs["attention_mask"]]
+        return [
+            replace(answer, notes=(note,)) if note else answer
+            for answer, note in zip(self._answers(self._generate(inputs, task), inputs), notes, strict=True)
+        ]
 
     def prepare(self, batch: Sequence[list[Message]]) -> dict[str, torch.Tensor]:
         """Prompts as model inputs on the model's device: `input_ids` [batch, tokens], pixels as the family has them."""
         texts = [self.render(message) for message in batch]
         images = [self._image(part) for message in batch for part in message if part["type"] == "image"]
-        inputs = self.processor(text=texts, images=images or None, padding=True, return_tensors="pt")
-        return {name: self._to_model(value) for name, value in inputs.items()}
+        return self._to_model(self._process(text=texts, images=images or None, padding=True, return_tensors="pt"))
+
+    def _process(self, **arguments: Any) -> Mapping[str, Any]:
+        """What the processor makes of texts and images. Raises SampleError where it refuses them."""
+        try:
+            return self.processor(**arguments)
+        except (ValueError, ZeroDivisionError, IndexError) as error:
+            # E.g. Qwen2-VL takes no image that is 200 times as wide as high.
+            sizes = [image.size for image in arguments.get("images") or () if hasattr(image, "size")]
+            about = f" (images of {', '.join(f'{w} x {h}' for w, h in sizes[:4])})" if sizes else ""
+            raise SampleError(f"{type(self.processor).__name__} refuses this prompt{about}: {error}") from error
+
+    def _to_model(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        def move(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return [move(item) for item in value]
+            if not hasattr(value, "to"):
+                return value
+            return value.to(self.model.device, self.model.dtype if value.is_floating_point() else value.dtype)
+
+        return {name: move(value) for name, value in inputs.items()}
+
+    def _generate(self, inputs: Mapping[str, Any], task: Task | None) -> torch.Tensor:
+        """Token ids [batch, prompt + new]. Raises SampleError where these inputs are too much, or do not fit together."""
+        import torch
+
+        arguments = self._call_arguments(task)
+        try:
+            with torch.inference_mode():
+                return self.model.generate(**inputs, **arguments)
+        except (RuntimeError, MemoryError, ValueError, IndexError) as error:
+            if is_out_of_memory(error):
+                limit = arguments.get("max_new_tokens") or self.generation.get("max_new_tokens", 0)
+                failure = out_of_memory(error, inputs, limit)
+            elif isinstance(error, (ValueError, IndexError)):
+                failure = SampleError(f"{type(self.model).__name__} cannot answer this prompt: {error}")
+            else:
+                raise
+        # Raised down here, where the failed attempt and what it holds on the card are no longer kept alive.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise failure
 
     def render(self, message: Sequence[Message]) -> str:
         """The prompt text the chat template makes of a message."""
         turns = self.conversation(message)
-        return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self.processor.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, **self.template_arguments()
+        )
+
+    def template_arguments(self) -> Mapping[str, Any]:
+        """Variables of the family's chat template that shall not be left to it."""
+        return {}
 
     def conversation(self, message: Sequence[Message]) -> list[dict[str, Any]]:
         """Turns for the chat template: neighbouring parts of one role make one turn; the system prompt comes first."""
@@ -193,24 +274,52 @@ class TransformersModel(BaseModel):
     def _image(self, part: Message) -> PILImage:
         return open_image(part["value"], self.max_image_pixels)
 
-    def _to_model(self, value: Any) -> Any:
-        if not hasattr(value, "to"):
-            return value
-        return value.to(self.model.device, self.model.dtype if value.is_floating_point() else value.dtype)
-
-    def _call_arguments(self) -> dict[str, Any]:
+    def _call_arguments(self, task: Task | None) -> dict[str, Any]:
         # generate() matches stop strings in text, so it needs the tokenizer.
-        return {"tokenizer": self.processor.tokenizer} if self.generation.get("stop_strings") else {}
+        arguments = {"tokenizer": self.processor.tokenizer} if self.generation.get("stop_strings") else {}
+        by_task = self.task_max_new_tokens(task) if task else None
+        if by_task and not self.asked & {"max_new_tokens", "max_length"}:
+            arguments["max_new_tokens"] = by_task
+        return arguments
 
-    def _answers(self, output: torch.Tensor, attention_mask: torch.Tensor) -> list[Answer]:
-        new_tokens = output[:, attention_mask.shape[1] :]
-        texts = self.processor.tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
+    def _answers(self, output: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> list[Answer]:
+        prompts, mask = inputs["input_ids"], inputs["attention_mask"]
         pad = self.model.generation_config.pad_token_id
+        # Encoder-decoders give back only what is new, after a token to start with.
+        start = 1 if self.model.config.is_encoder_decoder else prompts.shape[1]
         return [
-            Answer(
-                text=text,
-                prompt_tokens=int(mask.sum()),
-                new_tokens=int((tokens != pad).sum()) if pad is not None else tokens.numel(),
+            self._answer(
+                new,
+                opened=self._decode(prompt[-8:]).rstrip().endswith(THINK_OPEN),
+                prompt_tokens=int(row.sum()),
+                new_tokens=int((new != pad).sum()) if pad is not None else new.numel(),
             )
-            for text, tokens, mask in zip(texts, new_tokens, attention_mask, strict=True)
+            for new, prompt, row in zip(output[:, start:], prompts, mask, strict=True)
         ]
+
+    def _answer(self, new: torch.Tensor, opened: bool, **counts: int) -> Answer:
+        text = cut_at_stop(self._decode(new), self.generation.get("stop_strings"))
+        thinking, text = split_thinking(text, opened) if self.split_thinking else ("", text)
+        return Answer(text=text, thinking=thinking, **counts)
+
+    def _decode(self, tokens: torch.Tensor) -> str:
+        """Text without special tokens, but for the marks of thinking where a tokenizer counts them among these."""
+        tokenizer = self.processor.tokenizer
+        special = set(tokenizer.all_special_tokens)
+        if not special & {THINK_OPEN, THINK_CLOSE}:
+            return tokenizer.decode(tokens, skip_special_tokens=True)
+        hidden = set(tokenizer.all_special_ids) - set(tokenizer.convert_tokens_to_ids([THINK_OPEN, THINK_CLOSE]))
+        return tokenizer.decode([token for token in tokens.tolist() if token not in hidden])
+
+
+def check_image_token(processor: Any, where: str) -> None:
+    """Raise ModelError if the tokenizer lacks the token that stands for an image: the model would see none, silently."""
+    token = getattr(processor, "image_token", None)
+    if not isinstance(token, str):
+        return
+    found = processor.tokenizer.convert_tokens_to_ids(token)
+    if found is None or (found == processor.tokenizer.unk_token_id and token != processor.tokenizer.unk_token):
+        raise ModelError(
+            f"{where}: the tokenizer has no image token {token!r}, though its {type(processor).__name__} puts it where "
+            "an image goes; take the tokenizer files that belong to this checkpoint"
+        )
