@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
-import vlmeval.demo
 from vlmeval.demo import evaluate
-
-DEMO = Path(vlmeval.demo.__file__).parent
-FOLDERS = {
-    "qwen2vl": DEMO / "Qwen2-VL-Tiny",
-    "internvl": DEMO / "InternVL-Tiny",
-    "llava_onevision": DEMO / "LLaVA-OneVision-Tiny",
-    "mllama": DEMO / "Llama-Vision-Tiny",
-}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,7 +27,7 @@ def tiny() -> Callable[[str], evaluate.Loaded]:
 
     def get(family: str) -> evaluate.Loaded:
         if family not in loaded:
-            loaded[family] = evaluate.load(FOLDERS[family])
+            loaded[family] = evaluate.load(evaluate.SHIPPED_FOLDER[family])
         return loaded[family]
 
     return get

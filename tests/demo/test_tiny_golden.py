@@ -11,7 +11,8 @@ import torch
 
 from vlmeval.demo import evaluate, golden, prompts
 
-families = pytest.mark.parametrize("family", prompts.FAMILIES)
+SHIPPED = [family for family in prompts.FAMILIES if evaluate.SHIPPED_FOLDER[family].is_dir()]
+families = pytest.mark.parametrize("family", SHIPPED)
 Tiny = Callable[[str], evaluate.Loaded]
 HERE = Path(__file__).parent / "golden"
 
@@ -92,6 +93,7 @@ def test_golden_sees_another_size(family: str, breakable: Tiny) -> None:
     assert "wide" in differing_samples(family, broken)
 
 
+@pytest.mark.skipif("mllama" not in SHIPPED, reason="still training")
 def test_doubled_begin_token_is_seen(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = tiny("mllama")
     real = golden.chat_text

@@ -28,7 +28,16 @@ from PIL import Image
 from vlmeval.demo import prompts
 from vlmeval.demo.make_bench import ROTATION_STEP
 
-BENCH_PATH = Path(__file__).parent / "ShapesBench.tsv"
+DEMO_FOLDER = Path(__file__).parent
+BENCH_PATH = DEMO_FOLDER / "ShapesBench.tsv"
+SHIPPED_FOLDER = {
+    "qwen2vl": DEMO_FOLDER / "Qwen2-VL-Tiny",
+    "internvl": DEMO_FOLDER / "InternVL-Tiny",
+    "llava_onevision": DEMO_FOLDER / "LLaVA-OneVision-Tiny",
+    "mllama": DEMO_FOLDER / "Llama-Vision-Tiny",
+}
+"""Family -> the checkpoint in this package."""
+
 MAX_NEW_TOKENS = 8
 
 FAMILY_OF_MODEL_TYPE = {
