@@ -191,15 +191,18 @@ class TransformersModel(BaseModel):
     def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
         """One answer per prompt, in order. Prompts of different lengths are padded on the left."""
         self.load()
-        inputs = self.prepare(batch)
+        inputs = self.prepare(batch, task)
         notes = [length_note(self.model.config, int(mask.sum())) for mask in inputs["attention_mask"]]
         return [
             replace(answer, notes=(note,)) if note else answer
             for answer, note in zip(self._answers(self._generate(inputs, task), inputs), notes, strict=True)
         ]
 
-    def prepare(self, batch: Sequence[list[Message]]) -> dict[str, torch.Tensor]:
-        """Prompts as model inputs on the model's device: `input_ids` [batch, tokens], pixels as the family has them."""
+    def prepare(self, batch: Sequence[list[Message]], task: Task | None = None) -> dict[str, torch.Tensor]:
+        """Prompts as model inputs on the model's device: `input_ids` [batch, tokens], pixels as the family has them.
+
+        A family may cut images into more or fewer pieces by task.
+        """
         texts = [self.render(message) for message in batch]
         images = [self._image(part) for message in batch for part in message if part["type"] == "image"]
         return self._to_model(self._process(text=texts, images=images or None, padding=True, return_tensors="pt"))
