@@ -37,7 +37,8 @@ class Task:
 
     Traits in use: "circular" (rotated copies count as one), "multi_image" (several images a row),
     "image_markers" (`<image N>` in the text, MMMU), "short_answer" (a word or phrase), "judge" (needs one),
-    "yes_no_suffix", "fine_print" (dense text: more tiles or pixels).
+    "yes_no_suffix", "fine_print" (dense text: more tiles or pixels), "small_images" (crops of words and lines, not to be
+    blown up), "own_wording" (the question says itself how to answer), "reasoning" (the answer needs room to think).
     """
 
     name: str
@@ -74,6 +75,7 @@ class Answer:
     thinking: str = ""
     prompt_tokens: int | None = None
     new_tokens: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,7 @@ def _ok(request: Request, reply: Answer, seconds: float) -> Prediction:
         prompt_tokens=reply.prompt_tokens,
         new_tokens=reply.new_tokens,
         seconds=round(seconds, 6),
+        notes=reply.notes,
     )
 
 

@@ -12,7 +12,8 @@ from vlmeval.errors import ModelError
 
 _SAMPLED_BYTES = 2**20
 DOWNLOADED = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
-"""What is fetched from the hub: never code, never pickled weights."""
+"""What is fetched from the hub: code and pickled weights only when the user says so."""
+PICKLED = ["*.bin", "*.pt", "*.pth"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Checkpoint:
     config: dict[str, Any] = field(repr=False)
     weight_files: tuple[Path, ...] = field(repr=False)
     revision: str = ""
+
+    @property
+    def is_pickled(self) -> bool:
+        """Whether the weights are no safetensors, so that loading them may run code."""
+        return any(path.suffix != ".safetensors" for path in self.weight_files)
 
     @property
     def model_type(self) -> str:
@@ -52,18 +58,28 @@ class Checkpoint:
         return digest.hexdigest()[:16]
 
 
-def open_checkpoint(model_path: str | Path, revision: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    model_path: str | Path, revision: str | None = None, *, allow_pickle: bool = False, allow_code: bool = False
+) -> Checkpoint:
     """The checkpoint in a folder, or of a hub id (fetched, or found in the hub's cache).
 
-    Raises ModelError naming what is missing and what to try.
+    Pickled weights and Python files are only taken when allowed. Raises ModelError naming what is missing and what
+    to try.
     """
     path = Path(model_path).expanduser()
     if path.is_dir():
-        return _read_folder(path, revision="")
+        return _read_folder(path, "", allow_pickle)
     if _looks_like_folder(str(model_path)):
         raise ModelError(f"model folder {model_path} does not exist")
-    folder = _from_hub(str(model_path), revision, DOWNLOADED)
-    return _read_folder(folder, revision=folder.name)
+    patterns = [*DOWNLOADED, *(PICKLED if allow_pickle else ()), *(["*.py"] if allow_code else ())]
+    folder = _from_hub(str(model_path), revision, patterns)
+    try:
+        return _read_folder(folder, folder.name, allow_pickle)
+    except ModelError as error:
+        raise ModelError(
+            f"{model_path}: what the hub's cache holds is not complete: {error}; connect to the hub once, or give "
+            "--model a folder that is"
+        ) from error
 
 
 def _looks_like_folder(model_path: str) -> bool:
@@ -92,38 +108,45 @@ def _contents(folder: Path) -> str:
     return f"it holds {len(names)} files" + (f": {', '.join(names[:5])}" if names else "")
 
 
-def _read_folder(folder: Path, revision: str) -> Checkpoint:
+def _read_folder(folder: Path, revision: str, allow_pickle: bool) -> Checkpoint:
     config = read_config(folder)
-    return Checkpoint(folder=folder, config=config, weight_files=_weight_files(folder), revision=revision)
+    return Checkpoint(folder=folder, config=config, weight_files=_weight_files(folder, allow_pickle), revision=revision)
 
 
-def _weight_files(folder: Path) -> tuple[Path, ...]:
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError(f"{index} is no safetensors index: {error!r}") from error
-        outside = [name for name in names if Path(name).name != name]
-        if outside:
-            raise ModelError(f"{index} names a file outside the folder: {outside[0]!r}")
-        missing = [name for name in names if not (folder / name).exists()]
-        if missing:
-            raise ModelError(
-                f"{folder}: {len(missing)} of {len(names)} weight files are missing: {', '.join(missing[:5])}"
-                f"{' ...' if len(missing) > 5 else ''}; fetch them again, or finish the copy"
-            )
-        return tuple(folder / name for name in names)
-    files = tuple(sorted(folder.glob("*.safetensors")))
-    if files:
+def _weight_files(folder: Path, allow_pickle: bool) -> tuple[Path, ...]:
+    if (index := folder / "model.safetensors.index.json").exists():
+        return _indexed(folder, index)
+    if files := tuple(sorted(folder.glob("*.safetensors"))):
         return files
-    pickled = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+    if allow_pickle and (index := folder / "pytorch_model.bin.index.json").exists():
+        return _indexed(folder, index)
+    pickled = sorted(path for pattern in PICKLED for path in folder.glob(pattern))
+    if allow_pickle and pickled:
+        return tuple(pickled)
     if pickled:
         raise ModelError(
-            f"{folder} has only pickled weights ({', '.join(pickled[:3])}), which can run code when loaded; "
-            "convert them to safetensors"
+            f"{folder} has only pickled weights ({', '.join(path.name for path in pickled[:3])}), which can run code "
+            "when loaded; convert them to safetensors, or allow them with --allow-pickled-weights"
         )
     raise ModelError(f"{folder} has no weights: neither model.safetensors nor model.safetensors.index.json")
+
+
+def _indexed(folder: Path, index: Path) -> tuple[Path, ...]:
+    """The weight files an index names, all of them there."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index} is no index of weight files: {error!r}") from error
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise ModelError(f"{index} names a file outside the folder: {outside[0]!r}")
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        raise ModelError(
+            f"{folder}: {len(missing)} of {len(names)} weight files are missing: {', '.join(missing[:5])}"
+            f"{' ...' if len(missing) > 5 else ''}; fetch them again, or finish the copy"
+        )
+    return tuple(folder / name for name in names)
 
 
 def fetch_config(repo: str, revision: str | None = None) -> dict[str, Any]:

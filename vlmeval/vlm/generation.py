@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmeval.errors import UnknownNameError, UsageError
@@ -52,3 +52,14 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
             raise UsageError(f"{name}={value!r} is no number")
         if value < low or (high is not None and value > high):
             raise UsageError(f"{name}={value} is out of range; it takes {low} to {'any' if high is None else high}")
+
+
+def cut_at_stop(text: str, stop_strings: str | Sequence[str] | None) -> str:
+    """The text before the first stop string: generate() stops after one, with it or the token it ends in still there.
+
+    >>> cut_at_stop("B\\n\\nQuestion: next", ["Question:", "\\n\\n"])
+    'B'
+    """
+    stops = [stop_strings] if isinstance(stop_strings, str) else stop_strings or ()
+    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+    return text[: min(places)] if places else text

@@ -30,8 +30,8 @@ class TransformersModel(BaseModel):
     """A checkpoint that a class of transformers runs.
 
     `model_path` is a folder or a hub id, `revision` a commit, branch or tag there. `dtype` and `attention` are chosen
-    from the card unless given. `split_thinking` takes what stands before `</think>` off the answer (on; the environment
-    variable SPLIT_THINK=0 turns it off). `allow_pickle` permits weights that are no safetensors, which can run code when
+    from the card unless given. `split_thinking` takes what stands before `</think>` off the answer (on; SPLIT_THINK=0
+    in the environment turns it off). `allow_pickle` permits weights that are no safetensors and can run code when
     loaded. Every further argument is one of generate()'s.
     """
 
@@ -66,7 +66,6 @@ class TransformersModel(BaseModel):
         self.max_image_pixels = max_image_pixels
         self.split_thinking = splitting_wanted(split_thinking)
         self.allow_pickle = allow_pickle
-        self.asked = frozenset(name for name, value in generation.items() if value is not None)
         self.generation = generation_settings(self.generation_defaults, generation)
         self.asked_generation = frozenset(name for name, value in generation.items() if value is not None)
         self.model: Any = None
@@ -228,7 +227,7 @@ class TransformersModel(BaseModel):
         return {name: move(value) for name, value in inputs.items()}
 
     def _generate(self, inputs: Mapping[str, Any], task: Task | None) -> torch.Tensor:
-        """Token ids [batch, prompt + new]. Raises SampleError where these inputs are too much, or do not fit together."""
+        """Token ids [batch, prompt + new]. Raises SampleError where these inputs are too much, or do not fit."""
         import torch
 
         arguments = self._call_arguments(task)
@@ -281,7 +280,7 @@ class TransformersModel(BaseModel):
         # generate() matches stop strings in text, so it needs the tokenizer.
         arguments = {"tokenizer": self.processor.tokenizer} if self.generation.get("stop_strings") else {}
         by_task = self.task_max_new_tokens(task) if task else None
-        if by_task and not self.asked & {"max_new_tokens", "max_length"}:
+        if by_task and not self.asked_generation & {"max_new_tokens", "max_length"}:
             arguments["max_new_tokens"] = by_task
         return arguments
 
@@ -292,18 +291,17 @@ class TransformersModel(BaseModel):
         start = 1 if self.model.config.is_encoder_decoder else prompts.shape[1]
         return [
             self._answer(
-                new,
-                opened=self._decode(prompt[-8:]).rstrip().endswith(THINK_OPEN),
+                new[new != pad] if pad is not None else new,
                 prompt_tokens=int(row.sum()),
-                new_tokens=int((new != pad).sum()) if pad is not None else new.numel(),
+                opened=self._decode(prompt[-8:]).rstrip().endswith(THINK_OPEN),
             )
             for new, prompt, row in zip(output[:, start:], prompts, mask, strict=True)
         ]
 
-    def _answer(self, new: torch.Tensor, opened: bool, **counts: int) -> Answer:
+    def _answer(self, new: torch.Tensor, prompt_tokens: int, opened: bool) -> Answer:
         text = cut_at_stop(self._decode(new), self.generation.get("stop_strings"))
         thinking, text = split_thinking(text, opened) if self.split_thinking else ("", text)
-        return Answer(text=text, thinking=thinking, **counts)
+        return Answer(text=text, thinking=thinking, prompt_tokens=prompt_tokens, new_tokens=new.numel())
 
     def _decode(self, tokens: torch.Tensor) -> str:
         """Text without special tokens, but for the marks of thinking where a tokenizer counts them among these."""
@@ -316,7 +314,7 @@ class TransformersModel(BaseModel):
 
 
 def check_image_token(processor: Any, where: str) -> None:
-    """Raise ModelError if the tokenizer lacks the token that stands for an image: the model would see none, silently."""
+    """Raise ModelError if the tokenizer lacks the token that stands for an image: the model would see none."""
     token = getattr(processor, "image_token", None)
     if not isinstance(token, str):
         return
