@@ -1,10 +1,55 @@
-"""Option extraction that is meant to be right (protocol `exact`, version 1). Reads a bare letter so far."""
+"""Option extraction that is meant to be right (protocol `exact`, version 1). Ours, no outside source.
+
+What an answer says is taken in this order, and where it says nothing or two things, nothing is:
+
+1. Only what stands behind the last `</think>`; an unclosed `<think>` has no answer.
+2. What was put into `\\boxed{}`, `<answer>` or `"answer":` alone decides, the last one if there are several.
+3. A bare letter, or a bare option text.
+4. What is claimed: `the answer is B`, `选B`, `B is correct`, `B. dog`, `The answer is bird`. Claims that are negated or
+   asked do not count. Of several the corrected one (`wait`, `actually`), else the explicit ones; if these differ, the
+   last, but only if it is a conclusion (`but`, `so`, `final`, `所以`).
+5. A refusal: nothing, unless it is an option's own text.
+6. A last line that is a letter, a letter in brackets, the one option whose text is mentioned and not negated.
+
+Agreement with hand-made labels is tested on `tests/scoring/exact_labelled.jsonl`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+from vlmeval.scoring.exact_claims import STRONG, Claim, claims, lists_options, read_label
+from vlmeval.scoring.exact_denial import is_denied, is_denied_after
+from vlmeval.scoring.exact_text import Mention, after_thinking, mentions, one_spelling, same_text
 from vlmeval.scoring.match import Match
+
+_AROUND = " \t\r\n.,;:!?\"'()[]{}<>$-_/|~"
+_BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
+_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+_ANSWER_KEY = re.compile(r'"(?:final_)?(?:answer|choice|option)"\s*:\s*"([^"]*)"', re.IGNORECASE)
+_AROUND_LETTER = re.compile(r"^\W*(?:\d{1,2}[.)]\s+)?\W*|\W+$")
+_LABEL_WORD = re.compile(
+    r"(?:option|choice|letter|选项)?\s*([A-Za-z])(?:\W+\1)*\s*(?:选项|项)?[吧呢啊的]?", re.IGNORECASE
+)
+_CORRECTION = re.compile(r"\b(?:wait|actually|correction|on second thought)\b|\bno,|等等|不对|更正|其实", re.IGNORECASE)
+_CONCLUSION = re.compile(
+    r"\b(?:but|however|so|therefore|thus|hence|final|finally|conclusion|overall|in summary)\b"
+    r"|但|不过|所以|因此|综上|最终|故",
+    re.IGNORECASE,
+)
+_REFUSAL = re.compile(
+    r"\b(?:sorry|unable to|as an ai|no idea|unclear|failed to obtain|none of|no image)\b"
+    r"|\b(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:determine|answer|see|tell|help|view|process|provide"
+    r"|identify|make out|say)"
+    r"|\b(?:do not|don't) (?:know|have)\b|\bnot (?:sure|certain|enough|possible|provided|clear)\b|\bimpossible to\b"
+    r"|\bhard to (?:say|tell)\b|\btoo (?:blurry|dark|small)\b"
+    r"|抱歉|对不起|无法|不知道|不清楚|看不到|看不清|不能(?:确定|判断|回答)|以上都不|没有正确|请提供|难以",
+    re.IGNORECASE,
+)
+_IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
+_SHORT_WORDS = frozenset({"yes", "no", "none", "是", "否", "有", "没有", "没", "对", "错", "不是", "无"})
+_SHORT_ANSWER_END = re.compile(r"\s*(?:[,.;:!\n]|$|的|啊|呢)")
 
 
 def extract_option(answer: str | None, options: Mapping[str, str]) -> str | None:
@@ -14,5 +59,110 @@ def extract_option(answer: str | None, options: Mapping[str, str]) -> str | None
 
 def match_option(answer: str | None, options: Mapping[str, str]) -> Match:
     """`extract_option` with the step that decided."""
-    bare = (answer or "").strip().rstrip(".").strip("()（）")
-    return Match(bare, "letter") if bare in options else Match(None, "nothing found")
+    if answer in options:
+        return Match(answer, "letter")
+    text = one_spelling(after_thinking(answer or ""))
+    boxed = _BOXED.findall(text) or _ANSWER_TAG.findall(text) or _ANSWER_KEY.findall(text)
+    if boxed:
+        return _read_alone(boxed[-1], options) or Match(None, "what is marked as the answer is no option")
+    bare = _read_bare(text, options)
+    if bare is not None:
+        return bare
+    return _read_prose(text, options)
+
+
+def _read_bare(text: str, options: Mapping[str, str]) -> Match | None:
+    """The whole text as a letter or as an option's text."""
+    core = _AROUND_LETTER.sub("", text)
+    word = _LABEL_WORD.fullmatch(core)
+    if word and word.group(1).upper() in options:
+        return Match(word.group(1).upper(), "letter")
+    same = [label for label, option in options.items() if same_text(text, option)]
+    return Match(same[0], "text") if len(same) == 1 else None
+
+
+def _read_alone(text: str, options: Mapping[str, str]) -> Match | None:
+    """The content of a box: a letter, a text, or a letter with its text."""
+    bare = _read_bare(text, options)
+    if bare is not None:
+        return bare
+    found = mentions(text, options)
+    letter = read_label(text, 0, options, found)
+    if letter is not None:
+        return Match(letter.label, "letter") if letter.label else None
+    return _only(found, "text")
+
+
+def _read_prose(text: str, options: Mapping[str, str]) -> Match:
+    found = mentions(text, options)
+    plain = [m for m in found if options[m.label].strip().lower() not in _SHORT_WORDS]
+    made = claims(text, options, found)
+    short = _short_word(text, options)
+    if short is not None:
+        made.insert(0, Claim(0, short, STRONG))
+    if made:
+        return _decide(text, made)
+    if _REFUSAL.search(text):
+        plain = [m for m in plain if _REFUSAL.search(options[m.label])]
+        return _only(plain, "text") or Match(None, "refusal")
+    stated = [m for m in plain if not is_denied(text, m.start)]
+    return (
+        _last_line(text, options)
+        or _bracketed(text, options, stated)
+        or _only(stated, "text")
+        or Match(None, "no claim")
+    )
+
+
+def _decide(text: str, made: list[Claim]) -> Match:
+    """One label out of claims that may differ, or nothing."""
+    corrections = [hit.end() for hit in _CORRECTION.finditer(text)]
+    corrected = [claim for claim in made if corrections and claim.at >= corrections[-1]]
+    made = corrected or made
+    strongest = max(claim.strength for claim in made)
+    heard = [claim for claim in made if claim.strength == strongest]
+    if any(claim.label is not None for claim in made) and strongest < STRONG:
+        heard = [claim for claim in heard if claim.label is not None]
+    last = heard[-1]
+    rivals = [claim for claim in heard if claim.label != last.label]
+    if last.by_text and any(c.label not in (None, last.label) for c in made if not c.by_text and c.at > last.at):
+        return Match(None, "text and letter differ")
+    if last.label is None or (rivals and not _CONCLUSION.search(text, rivals[-1].at, last.at)):
+        return Match(None, "several options claimed" if rivals else "claims no single option")
+    return Match(last.label, "claim")
+
+
+def _short_word(text: str, options: Mapping[str, str]) -> str | None:
+    """`Yes, ...` where yes is an option: such words count only as the first word, and alone."""
+    start = len(text) - len(text.lstrip(_AROUND))
+    words = sorted(((o.strip().lower(), label) for label, o in options.items()), key=lambda item: -len(item[0]))
+    for word, label in words:
+        if word in _SHORT_WORDS and text[start : start + len(word)].lower() == word:
+            return label if _SHORT_ANSWER_END.match(text, start + len(word)) else None
+    return None
+
+
+def _last_line(text: str, options: Mapping[str, str]) -> Match | None:
+    line = text.rstrip().rpartition("\n")[2]
+    core = re.split(r"[.!?]\s+", line.rstrip(_AROUND))[-1].strip(_AROUND)
+    if core in options:
+        return Match(core, "letter on the last line")
+    if lists_options(text) or not re.match(r"[(\[]?[A-Z][)\].:,](?![A-Za-z])", line):
+        return None
+    letter = read_label(line, 0, options, mentions(line, options))
+    return Match(letter.label, "letter on the last line") if letter and letter.label else None
+
+
+def _bracketed(text: str, options: Mapping[str, str], stated: list[Mention]) -> Match | None:
+    """`The animal (B) barks`, unless the texts mentioned speak for another option."""
+    hits = [hit for hit in _IN_BRACKETS.finditer(text) if hit.group(1) in options]
+    labels = {hit.group(1) for hit in hits if not is_denied(text, hit.start()) and not is_denied_after(text, hit.end())}
+    if len(labels) != 1:
+        return None
+    texts = {m.label for m in stated}
+    return Match(labels.pop(), "letter in brackets") if not texts or texts == labels else None
+
+
+def _only(found: list[Mention], how: str) -> Match | None:
+    labels = {m.label for m in found}
+    return Match(labels.pop(), how) if len(labels) == 1 else None

@@ -1,0 +1,187 @@
+"""Where an answer says which option it takes, for the protocol `exact`, in English and Chinese.
+
+Ours, no outside source. A claim is a marker (`the answer is`, `选`, `option`, `is correct` ...) and an option, by
+letter or by text. A letter is a letter only where it cannot be an article (`A dog`), part of a name (`B-52`, `A+`) or one of a
+list (`A and B`); a letter followed by another option's text is a contradiction and claims nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from vlmeval.scoring.exact_denial import SENTENCE_END, is_denied, is_denied_after
+from vlmeval.scoring.exact_text import Mention
+
+STRONG, WEAK = 2, 1
+
+
+class Claim(NamedTuple):
+    """At character `at` the answer takes `label`; None where it names several, or one that does not exist."""
+
+    at: int
+    label: str | None
+    strength: int
+    by_text: bool = False
+
+
+_OPEN = r"""["'(\[{<$]*"""
+_CLOSE = r"""["')\]}>$]*"""
+_NO_NAME = r"(?![A-Za-z0-9+_]|-\w|'\w)"
+
+_LABEL = re.compile(
+    rf"""[\s:]*{_OPEN}[\s:]*{_OPEN}(?:(?:option|choice|letter|选项|选择?)\s*)?{_OPEN}([A-Za-z]){_NO_NAME}"""
+)
+_LIST = re.compile(
+    rf"""{_CLOSE}\s*(?:,|/|&|;|\+|-|~|\bto\b|\bvs\b|\band\b|\bor\b|和|或|与|及|,\s*(?:and|or)\b)\s*"""
+    rf"""(?:option\s+|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
+)
+_IN_LIST = re.compile(rf"(?<![A-Za-z])[A-Z]{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或|与)+\s*{_OPEN}$")
+_ARTICLE_USE = re.compile(
+    r"[ \t]+(?!(?:is|was|because|since|as|and|or|but|for|due|rather|instead|not|would|should|seems|fits|matches|over"
+    r"|best|here|based|from|among|with|which|in|at|cannot|can|could|must|isn't|can't|if|when)\b)[A-Za-z]"
+)
+_SEPARATOR = re.compile(rf"{_CLOSE}\s*[.,:)\-]*\s*")
+
+_SUBJECT = r"(?:answer|ans|choice|option|selection|solution|conclusion|response|letter)"
+_VERB = r"(?:is|would be|should be|must be|will be|has to be|be|was|may be|might be)"
+_ADVERB = (
+    r"(?:(?:clearly|definitely|probably|most likely|likely|obviously|certainly|actually|therefore|simply|just|thus)"
+    r"\s+)?"
+)
+_STRONG_MARKER = re.compile(
+    rf"\b{_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b{_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
+    r"|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
+    r"|^\s*答\s*:\s*"
+    r"|(?:正确|最佳|最终|最合适)的?(?:答案|选项|选择)\s*(?:应该|应|就)?\s*(?:是|为|选)?\s*[:=]?\s*",
+    re.IGNORECASE,
+)
+_WEAK_MARKER = re.compile(
+    r"(?:\b(?:choose|chose|pick|select|selected|go with|going with|opt for|vote for|match(?:es)?|only|say|guess|think"
+    r"|believe|leaves|leaves only|is|be|so|then|therefore|thus|hence|actually|probably|likely|definitely|clearly"
+    r"|certainly|perhaps|maybe|doubt|option|choice"
+    r"|(?<!anything )(?<!everything )(?<!nothing )(?<!all )but(?: rather)?)\b|\b(?:it|that|this)'s\b"
+    rf"|\bno,|=>|->|→|⇒|\w:(?=\s*[A-Z][.\s]*$))[\s,:]*{_ADVERB}"
+    r"|(?:选项|选择?|是|为|所以|因此|应)(?:的是)?\s*[:,]?\s*",
+    re.IGNORECASE,
+)
+_TAKES_SMALL = re.compile(r"choose|pick|select|option|choice|选", re.IGNORECASE)
+_VERDICT = re.compile(
+    rf"""(?<![A-Za-z0-9+\-.'])([A-Z]){_CLOSE}(?:
+    \s+(?:is|seems|looks|appears|would\ be|should\ be|must\ be|has\ to\ be)\s+(?:to\ be\s+)?(?:\w+ly\s+)?(?:the\s+)?
+        (?:correct|right|best|closest|accurate|true|appropriate|answer
+        |most\s+(?:likely|accurate|appropriate|suitable|plausible|fitting|reasonable|probable|logical))\b
+    |\s+(?:is|would\ be)\s+(?:the|my)\s+(?:(?!wrong|incorrect|worst|least|other)\w+\s+)?
+        (?:answer|choice|option|pick|one|match)\b
+    |\s+it\s+is\b
+    |\s+(?:fits|matches|describes|suits|answers)\b
+    |\s*(?:选项|项)?\s*(?:是|为|才是)?\s*(?:正确|对的|对(?=[.,!\s]|$)|最佳|最合适|最符合|符合|答案))""",
+    re.VERBOSE,
+)
+_LEADING = re.compile(rf"\s*{_OPEN}([A-Z]){_NO_NAME}{_CLOSE}")
+_LEADING_GOES_ON = re.compile(
+    r"\s*$|\s*\n|\s*[:,](?!\w)|\s*\.(?![A-Za-z])|\)|\s+-\s|\s+\(?(?:because|since|rather than|instead of|not|over)\b"
+    r"|\s*(?:选项|项)?\s*(?:因为|而不是)|[,:](?=[\u2e80-\u9fff])"
+)
+_LISTED_LINE = re.compile(r"^[ \t]*[(\[]?([A-Z])[)\].:,](?=[ \t]*\S)", re.MULTILINE)
+
+
+def claims(text: str, options: Mapping[str, str], found: list[Mention]) -> list[Claim]:
+    """Every claim in `text`, by position; `found` are the mentions of option texts in it."""
+    made = [*_marked(text, options, found), *_verdicts(text, options)]
+    first = _leading(text, options, found)
+    if first is not None:
+        made.append(first)
+    return sorted(made, key=lambda claim: claim.at)
+
+
+def lists_options(text: str) -> bool:
+    """Whether several lines begin with different letters, as when the question is repeated or gone through."""
+    return len(set(_LISTED_LINE.findall(text))) > 1
+
+
+def _marked(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:
+    for hit in _STRONG_MARKER.finditer(text):
+        at = hit.end()
+        if not is_denied(text, at):
+            read = read_label(text, at, options, found) or _read_text(text, at, found)
+            if read is not None:
+                yield Claim(at, read.label, STRONG, isinstance(read, _Text))
+    for hit in _WEAK_MARKER.finditer(text):
+        at = hit.end()
+        if not is_denied(text, at):
+            read = read_label(text, at, options, found, upper_only=not _TAKES_SMALL.search(hit.group()))
+            if read is not None:
+                yield Claim(at, read.label, WEAK)
+
+
+class _Read(NamedTuple):
+    label: str | None
+
+
+class _Text(NamedTuple):
+    label: str | None
+
+
+def read_label(
+    text: str, at: int, options: Mapping[str, str], found: list[Mention], upper_only: bool = False
+) -> _Read | None:
+    """The letter at character `at`: `_Read(None)` if one of several, unknown or contradicted; None if there is none."""
+    hit = _LABEL.match(text, at)
+    if hit is None:
+        return None
+    letter, end = hit.group(1), hit.end()
+    own_text = next((m for m in found if m.start == _SEPARATOR.match(text, end).end()), None)  # type: ignore[union-attr]
+    same = own_text is not None and own_text.label == letter.upper()
+    if letter in "AaIi" and _ARTICLE_USE.match(text, end) and not same:
+        return None
+    if letter.islower() and (upper_only or not re.match(r"""["')\]}>]*\s*(?:[.,;:!)]|$|\n)""", text[end : end + 8])):
+        return None
+    if is_denied_after(text, end):
+        return None
+    if _several(text, end) or letter.upper() not in options or (own_text is not None and not same):
+        return _Read(None)
+    return _Read(letter.upper())
+
+
+def _several(text: str, end: int) -> bool:
+    more = _LIST.match(text, end)
+    return more is not None and not (more.group(1) in "AI" and _ARTICLE_USE.match(text, more.end()))
+
+
+def _read_text(text: str, at: int, found: list[Mention]) -> _Text | None:
+    """The option whose text stands at `at`, or else the only one in the rest of the sentence."""
+    stop = SENTENCE_END.search(text, at)
+    end = stop.start() if stop else len(text)
+    here = [m for m in found if at <= m.start < end and not is_denied(text, m.start)]
+    opening = re.compile(r"""[\s"'(\[<:]*(?:(?:an?|the)\s+)?""", re.IGNORECASE).match(text, at)
+    first = {m.label for m in here if opening is not None and m.start == opening.end()}
+    labels = first or {m.label for m in here}
+    return _Text(labels.pop()) if len(labels) == 1 else None
+
+
+def _verdicts(text: str, options: Mapping[str, str]) -> Iterator[Claim]:
+    """`B is correct`, `B正确`."""
+    for hit in _VERDICT.finditer(text):
+        listed = _IN_LIST.search(text, max(0, hit.start() - 12), hit.start())
+        if hit.group(1) in options and not listed and not is_denied(text, hit.start()):
+            yield Claim(hit.start(), hit.group(1), STRONG)
+
+
+def _leading(text: str, options: Mapping[str, str], found: list[Mention]) -> Claim | None:
+    """An answer that begins with a letter: `B. dog`, `(B) ...`, `B because`, `B狗`."""
+    hit = _LEADING.match(text)
+    if hit is None or hit.group(1) not in options:
+        return None
+    end = hit.end()
+    if lists_options(text) and text[end : text.find("\n", end)].strip(" ."):
+        return None
+    read = read_label(text, 0, options, found)
+    if read is None:
+        return None
+    told = any(m.start == _SEPARATOR.match(text, end).end() for m in found)  # type: ignore[union-attr]
+    bracketed = text[end - 1] in ")]"
+    if told or bracketed or read.label is None or _LEADING_GOES_ON.match(text, end):
+        return Claim(0, read.label, STRONG if read.label else WEAK)
+    return None

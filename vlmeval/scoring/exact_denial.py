@@ -1,0 +1,57 @@
+"""Whether an answer negates, supposes or asks what it mentions, for the protocol `exact`. Ours, no outside source.
+
+Only the clause a mention stands in is looked at: `not A but B` denies A, `not a cat, a dog` the cat. Where it is hard
+to say, as under `although`, `whether` or a far-reaching `no`, the mention counts as denied: rather no answer than a
+wrong one.
+"""
+
+from __future__ import annotations
+
+import re
+
+_LOOK_BACK = 200
+
+SENTENCE_END = re.compile(r"[!?\n]|\.(?!\d)")
+_CLAUSE_END = re.compile(
+    r"[;!?\n]|[.,:](?!\d)|\b(?:but|so|because|since|therefore|thus|hence|while)\b|而是|但|所以|因此|因为|故|而",
+    re.IGNORECASE,
+)
+_DENIAL = re.compile(
+    r"\b(?:not|never|neither|nor|cannot|no|none|without|except|excluding|unlike|instead of|rather than|eliminate[sd]?"
+    r"|rule[sd]? out|whether|if|although|though)\b|n't\b|虽然|尽管|不|没|无|非|排除|除了|是否",
+    re.IGNORECASE,
+)
+_NO_DENIAL = re.compile(r"\b(?:no|without(?: a)?) doubt\b|\bnot (?:only|sure|certain|entirely sure)\b", re.IGNORECASE)
+_SUPPOSED = re.compile(r"\s*if\b.*\b(?:would|were|had)\b|\s*(?:如果|假如|若)", re.IGNORECASE | re.DOTALL)
+_DENIED_AFTER = re.compile(
+    r"""["')\]}>]*\s*(?:option|choice|选项|项)?\s*(?:
+    (?:is|was|are|seems|looks)\s+(?:\w+\s+)?
+        (?:not\b|wrong|incorrect|false|out\b|impossible|unlikely|ruled|eliminated|excluded)
+    |(?:is|was|does|do|can|could|would|should)n't\b|cannot\b|(?:does|do|can|could|would|should|must)\s+not\b
+    |(?:can|could|should|must|may)\s+(?:also\s+)?be\s+(?:ruled|eliminated|excluded|discarded|dismissed)
+    |是错|错|不|并不|也不|可以?排除|被排除|排除|有误)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def is_denied(text: str, at: int) -> bool:
+    """Whether the clause before character `at` negates what stands there, or the sentence around it is a question."""
+    clause = text[_last_end(_CLAUSE_END, text, at) : at]
+    sentence = text[_last_end(SENTENCE_END, text, at) : at]
+    if _DENIAL.search(_NO_DENIAL.sub("", clause)) or _SUPPOSED.match(sentence):
+        return True
+    end = SENTENCE_END.search(text, at)
+    return end is not None and end.group() == "?"
+
+
+def is_denied_after(text: str, at: int) -> bool:
+    """Whether what stands behind a letter, from character `at`, says that it is not the one."""
+    return _DENIED_AFTER.match(text, at) is not None
+
+
+def _last_end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where the last hit of `pattern` before `at` ends, not looking back further than needed."""
+    last = max(0, at - _LOOK_BACK)
+    for hit in pattern.finditer(text, last, at):
+        last = hit.end()
+    return last

@@ -1,0 +1,109 @@
+"""Texts for the protocol `exact`: one spelling for what looks alike, and where an option's text stands in an answer.
+
+Ours, no outside source. Texts are compared as words: a number, a Latin word, or one Chinese character. So `dog` is not
+in `hotdog`, 3 is not in 13 or 3.5, and an option's leading article does not count. Where one option's text lies inside
+another's mention, the longer one is meant. Chinese has no word borders: 猫 is found in 熊猫 unless that is an option.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+LONGEST_READ = 12_000
+_CHINESE_MARKS = str.maketrans(
+    {"。": ". ", "、": ",", "「": '"', "」": '"', "『": '"', "』": '"', "“": '"', "”": '"', "‘": "'", "’": "'"}
+    | {"【": "[", "】": "]", "《": "<", "》": ">", "〈": "<", "〉": ">"}
+)
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\ufeff]")
+_MARKDOWN = re.compile(r"[*`]+|__|^[ \t]*(?:#+|>|[-+])[ \t]+", re.MULTILINE)
+_END_TOKEN = re.compile(r"<\|[^|<>]*\|>|</?s>|<eos>|<end_of_\w+>")
+_LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|bf|rm)\s*\{([^{}]*)\}")
+_WORD = re.compile(
+    r"(?<![\w)])-[$€£¥]?\d+(?:[.,:/]\d+)*%?"
+    r"|[$€£¥]?\d+(?:[.,:/]\d+)*(?:%|(?=(?:mm|cm|km|m|mg|kg|g|ml|l|s|h|am|pm)\b)|[a-z]+)?"
+    r"|[^\W\d_\u2e80-\u9fff\uac00-\ud7af]+(?:'[a-z]+)?|[\u2e80-\u9fff\uac00-\ud7af]"
+)
+_ARTICLES = frozenset({"a", "an", "the"})
+_THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+_THINK_START = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+
+
+class Mention(NamedTuple):
+    """An option's text in an answer, from character `start` to `end`."""
+
+    label: str
+    start: int
+    end: int
+
+
+def after_thinking(answer: str) -> str:
+    """What stands behind the last `</think>`; nothing while the thinking has not ended."""
+    rest = _THINK_END.split(answer)[-1]
+    return "" if _THINK_START.search(rest) else rest
+
+
+def one_spelling(text: str) -> str:
+    """Full-width and typographic forms as plain ones; markdown, LaTeX text commands and invisible marks taken off.
+
+    Of a very long answer only the beginning and the end are kept: a choice stands in one of them.
+    """
+    if len(text) > LONGEST_READ:
+        text = text[: LONGEST_READ // 4] + "\n" + text[-3 * LONGEST_READ // 4 :]
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_CHINESE_MARKS))
+        text = _INVISIBLE.sub("", text)
+    if "\\" in text:
+        text = _LATEX_TEXT.sub(r"\1", text)
+    return _MARKDOWN.sub("", _END_TOKEN.sub(" ", text) if "<" in text else text)
+
+
+def mentions(text: str, options: Mapping[str, str]) -> list[Mention]:
+    """Every mention of an option's text in `text` (already in one spelling), without those inside a longer one."""
+    words = [(hit.group(), hit.start(), hit.end()) for hit in _WORD.finditer(text.lower())]
+    wanted = {label: _option_words(option) for label, option in options.items()}
+    plain = [word for word, _, _ in words]
+    found = list(_find(plain, wanted)) or list(_find(plain, wanted, _singular))
+    spans = [Mention(label, words[first][1], words[last][2]) for label, first, last in found]
+    return [m for m in spans if not any(_inside(m, other) for other in spans)]
+
+
+def same_text(text: str, option: str) -> bool:
+    """Whether two texts are the same but for case, white space, and what is around them."""
+    return bool(option.strip()) and _folded(text) == _folded(one_spelling(option))
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.lower().split()).strip(" .,;:!\"'()[]")
+
+
+@lru_cache(maxsize=4096)
+def _option_words(option: str) -> tuple[str, ...]:
+    words = tuple(_WORD.findall(one_spelling(option).lower()))
+    return words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
+
+
+def _find(
+    words: list[str], wanted: Mapping[str, tuple[str, ...]], ending: Callable[[str], str] = str
+) -> Iterator[tuple[str, int, int]]:
+    """(label, first word, last word) where the words of an option stand in a row, the last one compared by `ending`."""
+    places: dict[str, list[int]] = {}
+    for at, word in enumerate(words):
+        places.setdefault(ending(word), []).append(at)
+    for label, option in wanted.items():
+        for last in places.get(ending(option[-1]), ()) if option else ():
+            first = last - len(option) + 1
+            if first >= 0 and tuple(words[first:last]) == option[:-1]:
+                yield label, first, last
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def _inside(small: Mention, big: Mention) -> bool:
+    covered = big.start <= small.start and small.end <= big.end
+    return covered and big.end - big.start > small.end - small.start
