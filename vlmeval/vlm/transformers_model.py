@@ -166,7 +166,12 @@ class TransformersModel(BaseModel):
         """The model, from the checkpoint's folder, with these arguments of from_pretrained()."""
         import transformers
 
-        return getattr(transformers, self.class_name).from_pretrained(str(self.checkpoint.folder), **arguments)
+        folder = str(self.checkpoint.folder)
+        model, loading = getattr(transformers, self.class_name).from_pretrained(
+            folder, output_loading_info=True, **arguments
+        )
+        check_complete(loading, folder)
+        return model
 
     def load_processor(self) -> Any:
         """Tokenizer and image processor. Families set their pixel or tile limits here."""
@@ -203,8 +208,17 @@ class TransformersModel(BaseModel):
         A family may cut images into more or fewer pieces by task.
         """
         texts = [self.render(message) for message in batch]
-        images = [self._image(part) for message in batch for part in message if part["type"] == "image"]
-        return self._to_model(self._process(text=texts, images=images or None, padding=True, return_tensors="pt"))
+        images = [[self._image(part) for part in message if part["type"] == "image"] for message in batch]
+        arguments = {"padding": True, "return_tensors": "pt", **self.processor_arguments(task)}
+        return self._to_model(self._process(text=texts, images=self.arrange_images(images), **arguments))
+
+    def arrange_images(self, images: list[list[PILImage]]) -> Any:
+        """The images of each prompt as the family's processor takes them: here one flat list, None if there are none."""
+        return [image for own in images for image in own] or None
+
+    def processor_arguments(self, task: Task | None) -> dict[str, Any]:
+        """What a family tells its processor besides texts and images, by a task's type and traits."""
+        return {}
 
     def _process(self, **arguments: Any) -> Mapping[str, Any]:
         """What the processor makes of texts and images. Raises SampleError where it refuses them."""
@@ -311,6 +325,18 @@ class TransformersModel(BaseModel):
             return tokenizer.decode(tokens, skip_special_tokens=True)
         hidden = set(tokenizer.all_special_ids) - set(tokenizer.convert_tokens_to_ids([THINK_OPEN, THINK_CLOSE]))
         return tokenizer.decode([token for token in tokens.tolist() if token not in hidden])
+
+
+def check_complete(loading: Mapping[str, Any], folder: str) -> None:
+    """Raise ModelError for weights that the files lack: transformers fills them with random numbers and goes on."""
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        unused = sorted(loading["unexpected_keys"])
+        raise ModelError(
+            f"{folder} lacks {len(missing)} weights of the model ({', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}) and has {len(unused)} that it does not know"
+            f"{' (' + ', '.join(unused[:3]) + ')' if unused else ''}: the files are of another model or incomplete"
+        )
 
 
 def check_image_token(processor: Any, where: str) -> None:
