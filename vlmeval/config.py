@@ -10,7 +10,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.checkpoint import read_config
 
 MODEL_CLASSES: Mapping[str, str] = {
+    "AutoVLM": "vlmeval.vlm.auto:AutoVLM",
     "Qwen2VLChat": "vlmeval.vlm.qwen2_vl:Qwen2VLChat",
 }
 """Class names a config may use -> where the class is."""
 
 MODEL_TYPE_CLASSES: Mapping[str, str] = {"qwen2_vl": "Qwen2VLChat"}
-"""config.json's model_type -> class, for `--model` given a hub id or a folder."""
+"""config.json's model_type -> class, for `--model` given a hub id or a folder; any other goes to AutoVLM."""
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
 MODES = ("all", "infer", "eval")
@@ -123,35 +124,55 @@ supported_VLM: dict[str, ModelSpec] = {spec.name: spec for family in (_demo, _qw
 """Every registered model by name; `supported_VLM["Qwen2-VL-2B-Instruct"]()` makes one."""
 
 
-def resolve_model(name: str, extra: Mapping[str, ModelSpec] | None = None) -> ModelSpec:
+def resolve_model(
+    name: str,
+    extra: Mapping[str, ModelSpec] | None = None,
+    *,
+    revision: str | None = None,
+    trusted: Collection[str] = (),
+) -> ModelSpec:
     """The model a name stands for: one of `extra` or registered, a checkpoint folder, or a hub id `owner/name`.
 
-    Raises UnknownNameError with the nearest names, or ModelError for a folder that is no checkpoint.
+    A hub id may end in `@revision`. The Python code a checkpoint brings is only considered if its name, hub id or
+    folder is among the `trusted`.
+
+    Raises UnknownNameError with the nearest names, or ModelError for what is no checkpoint or has an architecture
+    that nothing here runs.
     """
     known = {**supported_VLM, **(extra or {})}
     if name in known:
         return known[name]
     path = Path(name).expanduser()
     if path.is_dir():
-        return _from_model_type(path.resolve().name, str(path.resolve()), read_config(path), str(path))
+        return _from_model_type(path.resolve().name, str(path.resolve()), read_config(path), name, trusted)
     owner, slash, short = name.partition("/")
     if slash and owner and short and "/" not in short and owner not in (".", "..", "~"):
         registered = next((spec for spec in supported_VLM.values() if spec.source == name), None)
-        return registered or _from_hub_id(name)
+        return registered or _from_hub_id(name, revision, trusted)
     raise UnknownNameError("model", name, known, "a hub id owner/name or a checkpoint folder works too")
 
 
-def _from_hub_id(repo: str) -> ModelSpec:
+def _from_hub_id(name: str, revision: str | None, trusted: Collection[str]) -> ModelSpec:
     from vlmeval.vlm.checkpoint import fetch_config
 
-    return _from_model_type(repo.split("/")[1], repo, fetch_config(repo), repo)
+    repo, _, pinned = name.partition("@")
+    spec = _from_model_type(name.split("/")[1], repo, fetch_config(repo, pinned or revision), name, trusted)
+    return replace(spec, arguments={**spec.arguments, "revision": pinned}) if pinned else spec
 
 
-def _from_model_type(name: str, model_path: str, config: Mapping[str, Any], where: str) -> ModelSpec:
-    model_type = str(config["model_type"])
-    if model_type not in MODEL_TYPE_CLASSES:
-        raise UnknownNameError(f"architecture (model_type in config.json of {where})", model_type, MODEL_TYPE_CLASSES)
-    return ModelSpec(name=name, class_path=MODEL_TYPE_CLASSES[model_type], arguments={"model_path": model_path})
+def _from_model_type(
+    name: str, model_path: str, config: Mapping[str, Any], typed: str, trusted: Collection[str]
+) -> ModelSpec:
+    """`typed` is how the user named it."""
+    found = MODEL_TYPE_CLASSES.get(str(config["model_type"]))
+    if found is not None:
+        return ModelSpec(name=name, class_path=found, arguments={"model_path": model_path})
+    from vlmeval.vlm.architectures import class_for, is_native
+
+    trust = not is_native(config) and bool({name, model_path, typed} & set(trusted))
+    class_for(config, typed, trust_remote_code=trust)
+    arguments = {"model_path": model_path, **({"trust_remote_code": True} if trust else {})}
+    return ModelSpec(name=name, class_path="AutoVLM", arguments=arguments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +219,8 @@ def _entries(path: Path, data: Mapping[str, Any], key: str) -> Iterator[tuple[st
 def _model_entry(path: Path, name: str, entry: dict[str, Any]) -> ModelSpec:
     try:
         if "class" not in entry:
-            spec = replace(resolve_model(name), name=name)
+            trusted = (name,) if entry.get("trust_remote_code") is True else ()
+            spec = replace(resolve_model(name, revision=entry.get("revision"), trusted=trusted), name=name)
             spec = replace(spec, arguments={**spec.arguments, **entry})
         else:
             arguments = {key: value for key, value in entry.items() if key != "class"}

@@ -87,6 +87,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--attention", help="sdpa, flash_attention_2 or eager (chosen from the card)")
     model.add_argument("--min-pixels", type=int, metavar="N", help="least pixels of an image after resizing")
     model.add_argument("--max-pixels", type=int, metavar="N", help="most pixels of an image after resizing")
+    model.add_argument(
+        "--trust-remote-code", action="append", default=[], metavar="NAME", help="run the code this model brings"
+    )
+    model.add_argument("--allow-pickled-weights", action="store_true", help="load weights that are no safetensors")
     model.add_argument("--max-image-pixels", type=int, metavar="N", help="refuse images that decode to more pixels")
 
     text = parser.add_argument_group("generation (greedy unless a temperature is given)")

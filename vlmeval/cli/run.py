@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import vlmeval
 from vlmeval.cli.screen import say
 from vlmeval.config import ConfigFile, ModelSpec, RunConfig, read_config_file, resolve_model
 from vlmeval.dataset.registry import DatasetPlan, resolve_config, resolve_dataset
-from vlmeval.errors import UsageError
+from vlmeval.errors import UnknownNameError, UsageError
 from vlmeval.hardware import launch_environment
 from vlmeval.inference.journal import storage_error
 
@@ -54,9 +54,14 @@ def run_config(options: argparse.Namespace) -> RunConfig:
     """The checked settings of a run. Raises UsageError for a name, key or value that cannot be used."""
     file = read_config_file(Path(options.config)) if options.config else ConfigFile(models={}, datasets={})
     given = {name: getattr(options, name) for name in MODEL_FLAGS if getattr(options, name) is not None}
+    if options.allow_pickled_weights:
+        given["allow_pickle"] = True
     arguments = {**options.model_args, **options.gen_kwargs, **given}
     names = options.model or list(file.models)
-    models = tuple(_with_arguments(resolve_model(name, file.models), arguments) for name in names)
+    revision, trusted = arguments.get("revision"), options.trust_remote_code
+    specs = {name: resolve_model(name, file.models, revision=revision, trusted=trusted) for name in names}
+    _check_trusted(trusted, specs)
+    models = tuple(_with_arguments(specs[name], arguments) for name in names)
     return RunConfig(
         models=models,
         datasets=tuple(dict.fromkeys(options.data or file.datasets)),
@@ -69,6 +74,21 @@ def run_config(options: argparse.Namespace) -> RunConfig:
         reuse=options.reuse,
         verbose=options.verbose,
     )
+
+
+def _check_trusted(trusted: Sequence[str], specs: Mapping[str, ModelSpec]) -> None:
+    """Every name given with --trust-remote-code is one of this run's models, and that model does run code of its own.
+
+    Raises UsageError: a trust that applies to nothing is a mistake.
+    """
+    for name in trusted:
+        spec = next((s for typed, s in specs.items() if name in (typed, s.name, s.source)), None)
+        if spec is None:
+            raise UnknownNameError("model in --trust-remote-code", name, specs)
+        if not spec.arguments.get("trust_remote_code"):
+            raise UsageError(
+                f"--trust-remote-code {name}: it needs no code of its own ({spec.class_path} runs it); leave it out"
+            )
 
 
 def _with_arguments(spec: ModelSpec, arguments: Mapping[str, Any]) -> ModelSpec:

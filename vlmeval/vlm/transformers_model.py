@@ -35,13 +35,15 @@ class TransformersModel(BaseModel):
     loaded. Every further argument is one of generate()'s.
     """
 
-    class_name: ClassVar[str]
+    class_name: str
     """transformers' class that runs the checkpoint."""
     model_types: ClassVar[tuple[str, ...]]
     """Values of `model_type` in config.json that the class takes."""
     generation_defaults: ClassVar[Mapping[str, Any]] = {"max_new_tokens": 2048}
     flash_attention: ClassVar[bool] = True
     """Whether transformers' class runs with flash-attn at all."""
+    trust_remote_code: bool = False
+    """Whether the checkpoint's own Python code may be fetched and run; only `AutoVLM` ever does."""
 
     def __init__(
         self,
@@ -74,14 +76,20 @@ class TransformersModel(BaseModel):
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The checkpoint, fetched and checked when first needed."""
-        checkpoint = open_checkpoint(self.model_path, self.revision, allow_pickle=self.allow_pickle)
+        checkpoint = open_checkpoint(
+            self.model_path, self.revision, allow_pickle=self.allow_pickle, allow_code=self.trust_remote_code
+        )
+        self.check_architecture(checkpoint)
+        check_quantisation(checkpoint.config, self.model_path)
+        return checkpoint
+
+    def check_architecture(self, checkpoint: Checkpoint) -> None:
+        """Raise ModelError for a checkpoint that is not of this family."""
         if checkpoint.model_type not in self.model_types:
             raise ModelError(
                 f"{checkpoint.folder} holds a {checkpoint.model_type!r} model; {type(self).__name__} runs "
                 f"{', '.join(self.model_types)}"
             )
-        check_quantisation(checkpoint.config, self.model_path)
-        return checkpoint
 
     @cached_property
     def precision(self) -> Precision:
@@ -183,10 +191,15 @@ class TransformersModel(BaseModel):
         """Ours, with only the token ids from the checkpoint: shipped sampling settings shall not leak in."""
         from transformers import GenerationConfig
 
-        ids = {name: getattr(shipped, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        return GenerationConfig(**{**self.generation_ids(shipped), **self.generation})
+
+    def generation_ids(self, shipped: Any) -> dict[str, Any]:
+        """The token ids that begin, end and pad."""
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        ids = {name: getattr(shipped, name) for name in names}
         if ids["pad_token_id"] is None:
             ids["pad_token_id"] = self.processor.tokenizer.pad_token_id
-        return GenerationConfig(**{**ids, **self.generation})
+        return ids
 
     def task_max_new_tokens(self, task: Task) -> int | None:
         """The family's own limit of new tokens for such a task; None: as for any. What the user asked for wins."""
@@ -213,7 +226,7 @@ class TransformersModel(BaseModel):
         return self._to_model(self._process(text=texts, images=self.arrange_images(images), **arguments))
 
     def arrange_images(self, images: list[list[PILImage]]) -> Any:
-        """The images of each prompt as the family's processor takes them: here one flat list, None if there are none."""
+        """The images of each prompt as the family's processor takes them: here one flat list, None if there is none."""
         return [image for own in images for image in own] or None
 
     def processor_arguments(self, task: Task | None) -> dict[str, Any]:
@@ -226,7 +239,7 @@ class TransformersModel(BaseModel):
             return self.processor(**arguments)
         except (ValueError, ZeroDivisionError, IndexError) as error:
             # E.g. Qwen2-VL takes no image that is 200 times as wide as high.
-            sizes = [image.size for image in arguments.get("images") or () if hasattr(image, "size")]
+            sizes = [image.size for image in _flat(arguments.get("images"))]
             about = f" (images of {', '.join(f'{w} x {h}' for w, h in sizes[:4])})" if sizes else ""
             raise SampleError(f"{type(self.processor).__name__} refuses this prompt{about}: {error}") from error
 
@@ -325,6 +338,12 @@ class TransformersModel(BaseModel):
             return tokenizer.decode(tokens, skip_special_tokens=True)
         hidden = set(tokenizer.all_special_ids) - set(tokenizer.convert_tokens_to_ids([THINK_OPEN, THINK_CLOSE]))
         return tokenizer.decode([token for token in tokens.tolist() if token not in hidden])
+
+
+def _flat(images: Any) -> list[PILImage]:
+    if isinstance(images, (list, tuple)):
+        return [image for item in images for image in _flat(item)]
+    return [images] if images is not None else []
 
 
 def check_complete(loading: Mapping[str, Any], folder: str) -> None:
