@@ -1,24 +1,40 @@
-"""Qwen2-VL, in transformers' own class.
+"""Qwen2-VL and its relatives Qwen2.5-VL, Qwen3-VL and QVQ, each in transformers' own class.
 
-Prompts and settings: shared/reference facts on VLMEvalKit (August 2026); https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct.
+Prompts and settings: those of VLMEvalKit (vlm/qwen2_vl/prompt.py, August 2026). Pixels:
+https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct, https://huggingface.co/Qwen/Qwen3-VL-8B-Instruct.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from vlmeval.errors import UsageError
 from vlmeval.types import Message, Sample, Task
 from vlmeval.vlm.prompts import CHINESE_LETTER_ONLY, choice_text, has_chinese, with_images
 from vlmeval.vlm.transformers_model import TransformersModel
 
+CLASS_NAMES: Mapping[str, str] = {
+    "qwen2_vl": "Qwen2VLForConditionalGeneration",
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+    "qwen3_vl": "Qwen3VLForConditionalGeneration",
+    "qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration",
+}
+"""config.json's model_type -> transformers' class."""
+
+LETTER_ONLY = "Please select the correct answer from the options above."
+SMALL_IMAGE_PIXELS = 100 * 28 * 28
+"""`min_pixels` where images are crops of words and lines, which the usual minimum would blow up."""
+
 
 class Qwen2VLChat(TransformersModel):
-    """Qwen2-VL. `min_pixels` and `max_pixels` bound each image after resizing (one visual token is 28 x 28 pixels)."""
+    """Qwen2-VL; like upstream's class of this name it runs the relatives too, with Qwen2-VL's prompts.
 
-    class_name = "Qwen2VLForConditionalGeneration"
-    model_types = ("qwen2_vl",)
+    `min_pixels` and `max_pixels` bound each image after resizing: one visual token is 28 x 28 pixels, 32 x 32 in
+    Qwen3-VL.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = tuple(CLASS_NAMES)
 
     def __init__(
         self, model_path: str, *, min_pixels: int | None = None, max_pixels: int | None = None, **arguments: Any
@@ -32,6 +48,11 @@ class Qwen2VLChat(TransformersModel):
         self.min_pixels = min_pixels
         self.max_pixels = max_pixels
 
+    @property
+    def class_name(self) -> str:  # type: ignore[override]  # here it depends on the checkpoint
+        """transformers' class that runs the checkpoint."""
+        return CLASS_NAMES[self.checkpoint.model_type]
+
     def settings(self) -> Mapping[str, Any]:
         """The shared settings and the pixel limits."""
         return {**super().settings(), "min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
@@ -41,28 +62,51 @@ class Qwen2VLChat(TransformersModel):
         processor = super().load_processor()
         image_processor = processor.image_processor
         kept = image_processor.size
+        limits = {"shortest_edge": self.min_pixels, "longest_edge": self.max_pixels}
         # A dict in early transformers 5, later a SizeDict; both are made from these keywords.
-        image_processor.size = type(kept)(
-            shortest_edge=self.min_pixels or kept["shortest_edge"], longest_edge=self.max_pixels or kept["longest_edge"]
-        )
+        image_processor.size = type(kept)(**{name: value or kept[name] for name, value in limits.items()})
         return processor
 
+    def processor_arguments(self, task: Task | None) -> dict[str, Any]:
+        """A lower bound of their own for small images; `min_pixels` wins where it is lower still."""
+        if task is None or "small_images" not in task.traits:
+            return {}
+        size = self.processor.image_processor.size
+        smallest = min(self.min_pixels or SMALL_IMAGE_PIXELS, SMALL_IMAGE_PIXELS, size["longest_edge"])
+        return {"images_kwargs": {"size": {"shortest_edge": smallest, "longest_edge": size["longest_edge"]}}}
+
     def has_prompt(self, task: Task) -> bool:
-        """Choices, some yes-or-no benchmarks, and short answers are worded by the family; the rest by the benchmark."""
-        return task.type == "MCQ" or bool(task.traits & {"yes_no_suffix", "short_answer"})
+        """Choices, some yes-or-no benchmarks and most open questions are worded by the family."""
+        if task.type == "Y/N":
+            return "yes_no_suffix" in task.traits
+        return task.type == "MCQ" or "own_wording" not in task.traits
 
     def build_prompt(self, sample: Sample, task: Task) -> list[Message]:
-        """Images first, then the question; `<image N>` markers stay in the text."""
+        """All images first, then the question; `<image N>` markers stay in the text."""
         return with_images(sample, self._text(sample, task))
 
     def _text(self, sample: Sample, task: Task) -> str:
-        if task.type == "MCQ":
-            text = choice_text(sample)
-            if has_chinese(text):
-                closing = CHINESE_LETTER_ONLY
-            else:
-                closing = "Please select the correct answer from the options above."
-            return text + closing if sample.options else text.rstrip()
         if task.type == "Y/N":
             return sample.question + " Please answer yes or no."
-        return sample.question + "\nPlease try to answer the question with short words or phrases if possible."
+        if task.type == "VQA":
+            return sample.question + "\nPlease try to answer the question with short words or phrases if possible."
+        text = choice_text(sample)
+        if not sample.options:
+            return text.rstrip()
+        in_chinese = has_chinese(text) and "image_markers" not in task.traits
+        return text + (CHINESE_LETTER_ONLY if in_chinese else LETTER_ONLY)
+
+
+class Qwen2_5_VLChat(Qwen2VLChat):
+    """Qwen2.5-VL. It was evaluated with the benchmarks' own prompts, so those are the default."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
+
+    def __init__(self, model_path: str, *, use_custom_prompt: bool = False, **arguments: Any) -> None:
+        super().__init__(model_path, use_custom_prompt=use_custom_prompt, **arguments)
+
+
+class Qwen3VLChat(Qwen2_5_VLChat):
+    """Qwen3-VL, dense or with experts, Instruct or Thinking. The benchmarks' own prompts by default."""
+
+    model_types = ("qwen3_vl", "qwen3_vl_moe")

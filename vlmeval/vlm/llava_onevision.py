@@ -1,0 +1,60 @@
+"""LLaVA-OneVision, in transformers' own class (the `-hf` checkpoints).
+
+Facts: https://huggingface.co/docs/transformers/model_doc/llava_onevision and the checkpoints of
+https://huggingface.co/llava-hf. Prompts are the benchmarks' own, as upstream (VLMEvalKit) has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vlmeval.types import Message
+from vlmeval.vlm.transformers_model import TransformersModel
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+CONVERTED: Mapping[str, str] = {
+    "lmms-lab/llava-onevision-qwen2-0.5b-si": "llava-hf/llava-onevision-qwen2-0.5b-si-hf",
+    "lmms-lab/llava-onevision-qwen2-0.5b-ov": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+    "lmms-lab/llava-onevision-qwen2-7b-si": "llava-hf/llava-onevision-qwen2-7b-si-hf",
+    "lmms-lab/llava-onevision-qwen2-7b-ov": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    "lmms-lab/llava-onevision-qwen2-72b-si": "llava-hf/llava-onevision-qwen2-72b-si-hf",
+    "lmms-lab/llava-onevision-qwen2-72b-ov": "llava-hf/llava-onevision-qwen2-72b-ov-hf",
+    "lmms-lab/llava-onevision-qwen2-72b-ov-sft": "llava-hf/llava-onevision-qwen2-72b-ov-hf",
+}
+"""The authors' repositories, whose layout needs their own code -> the same weights in transformers' layout."""
+
+
+class LLaVA_OneVision_HF(TransformersModel):
+    """LLaVA-OneVision. An image alone in its prompt is cut into tiles of 384 pixels (anyres, at most nine tiles' worth
+    of tokens and an overview); of several in one prompt each is one tile, squared with a border.
+
+    The authors' repository names are accepted and stand for the converted checkpoints.
+    """
+
+    class_name = "LlavaOnevisionForConditionalGeneration"
+    model_types = ("llava_onevision",)
+
+    def __init__(self, model_path: str, **arguments: Any) -> None:
+        super().__init__(CONVERTED.get(model_path, model_path), **arguments)
+
+    def conversation(self, message: Sequence[Message]) -> list[dict[str, Any]]:
+        """One text a turn, with the image token where an image is: the checkpoints' chat template puts all images of
+        a turn before its texts, which loses the order."""
+        mark = f"{self.processor.image_token}\n"
+        return [
+            {
+                "role": turn["role"],
+                "content": [
+                    {"type": "text", "text": "".join(part.get("text", mark) for part in turn["content"])},
+                ],
+            }
+            for turn in super().conversation(message)
+        ]
+
+    def arrange_images(self, images: list[list[PILImage]]) -> Any:
+        """One list a prompt: from a flat one, processor and model would take every image as alone in its prompt and
+        cut it into tiles."""
+        return [own for own in images if own] or None
