@@ -42,8 +42,7 @@ def choose_precision(
 
     Raises UsageError for a name that is not known.
     """
-    _check("dtype", dtype, DTYPES)
-    _check("attention", attention, ATTENTIONS)
+    check_precision(dtype, attention)
     flash = has_flash_attention() if flash is None else flash
     card = cards[0] if cards else None
     if card is None:
@@ -66,6 +65,8 @@ def choose_precision(
     )
 
 
-def _check(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"{what} {value!r} is not known; use one of {', '.join(known)}")
+def check_precision(dtype: str, attention: str) -> None:
+    """Raise UsageError for a name that is not known."""
+    for what, value, known in (("dtype", dtype, DTYPES), ("attention", attention, ATTENTIONS)):
+        if value not in known:
+            raise UsageError(f"{what} {value!r} is not known; use one of {', '.join(known)}")

@@ -15,7 +15,7 @@ from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.checkpoint import Checkpoint, open_checkpoint
 from vlmeval.vlm.generation import cut_at_stop, generation_settings
 from vlmeval.vlm.limits import is_out_of_memory, length_note, out_of_memory
-from vlmeval.vlm.precision import Precision, choose_precision
+from vlmeval.vlm.precision import Precision, check_precision, choose_precision
 from vlmeval.vlm.quantised import check_quantisation, quantisation_method
 from vlmeval.vlm.thinking import CLOSE as THINK_CLOSE
 from vlmeval.vlm.thinking import OPEN as THINK_OPEN
@@ -59,6 +59,7 @@ class TransformersModel(BaseModel):
         allow_pickle: bool = False,
         **generation: Any,
     ) -> None:
+        check_precision(dtype, attention)
         self.model_path = model_path
         self.revision = revision
         self.dtype = dtype
