@@ -21,11 +21,24 @@ from vlmeval.vlm.checkpoint import read_config
 
 MODEL_CLASSES: Mapping[str, str] = {
     "AutoVLM": "vlmeval.vlm.auto:AutoVLM",
+    "LLaVA_OneVision": "vlmeval.vlm.llava_onevision:LLaVA_OneVision_HF",
+    "LLaVA_OneVision_HF": "vlmeval.vlm.llava_onevision:LLaVA_OneVision_HF",
+    "LlamaVision": "vlmeval.vlm.llama_vision:LlamaVision",
+    "llama_vision": "vlmeval.vlm.llama_vision:LlamaVision",
     "Qwen2VLChat": "vlmeval.vlm.qwen2_vl:Qwen2VLChat",
+    "Qwen2_5_VLChat": "vlmeval.vlm.qwen2_vl:Qwen2_5_VLChat",
+    "Qwen3VLChat": "vlmeval.vlm.qwen2_vl:Qwen3VLChat",
 }
 """Class names a config may use -> where the class is."""
 
-MODEL_TYPE_CLASSES: Mapping[str, str] = {"qwen2_vl": "Qwen2VLChat"}
+MODEL_TYPE_CLASSES: Mapping[str, str] = {
+    "llava_onevision": "LLaVA_OneVision_HF",
+    "mllama": "LlamaVision",
+    "qwen2_5_vl": "Qwen2_5_VLChat",
+    "qwen2_vl": "Qwen2VLChat",
+    "qwen3_vl": "Qwen3VLChat",
+    "qwen3_vl_moe": "Qwen3VLChat",
+}
 """config.json's model_type -> class, for `--model` given a hub id or a folder; any other goes to AutoVLM."""
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
@@ -111,6 +124,61 @@ def _qwen2_vl() -> Iterator[ModelSpec]:
             yield ModelSpec(name=name, class_path="Qwen2VLChat", arguments={"model_path": f"Qwen/{name}", **pixels})
 
 
+def _qwen_relatives() -> Iterator[ModelSpec]:
+    pixels = {"min_pixels": 1280 * 28 * 28, "max_pixels": 16384 * 28 * 28}
+    for size in ("3B", "7B", "32B", "72B"):
+        for name in (f"Qwen2.5-VL-{size}-Instruct", f"Qwen2.5-VL-{size}-Instruct-AWQ"):
+            yield ModelSpec(name=name, class_path="Qwen2_5_VLChat", arguments={"model_path": f"Qwen/{name}", **pixels})
+    yield ModelSpec(
+        name="QVQ-72B-Preview",
+        class_path="Qwen2VLChat",
+        arguments={
+            "model_path": "Qwen/QVQ-72B-Preview",
+            **pixels,
+            "system_prompt": "You are a helpful and harmless assistant. You are Qwen developed by Alibaba. "
+            "You should think step-by-step.",
+            "max_new_tokens": 8192,
+        },
+        notes="reasons at length before it answers",
+    )
+    for size in ("2B", "4B", "8B", "32B", "30B-A3B", "235B-A22B"):
+        for kind, tokens, advice in (
+            ("Instruct", 16384, "temperature=0.7, top_p=0.8, top_k=20"),
+            ("Thinking", 40960, "temperature=1.0, top_p=0.95, top_k=20"),
+        ):
+            name = f"Qwen3-VL-{size}-{kind}"
+            yield ModelSpec(
+                name=name,
+                class_path="Qwen3VLChat",
+                arguments={"model_path": f"Qwen/{name}", "max_new_tokens": tokens},
+                notes=f"greedy here; its makers sample with {advice}",
+            )
+
+
+def _llava_onevision() -> Iterator[ModelSpec]:
+    for size in ("0.5b", "7b", "72b"):
+        for kind in ("ov", "si"):
+            name = f"llava-onevision-qwen2-{size}-{kind}-hf"
+            for registered in (name, f"llava_onevision_qwen2_{size}_{kind}"):
+                yield ModelSpec(
+                    name=registered,
+                    class_path="LLaVA_OneVision_HF",
+                    arguments={"model_path": f"llava-hf/{name}"},
+                    notes="" if registered == name else f"upstream's name for the weights of {name}",
+                )
+
+
+def _llama_vision() -> Iterator[ModelSpec]:
+    for size in ("11B", "90B"):
+        name = f"Llama-3.2-{size}-Vision-Instruct"
+        yield ModelSpec(
+            name=name,
+            class_path="LlamaVision",
+            arguments={"model_path": f"meta-llama/{name}"},
+            notes="gated; greedy with the benchmarks' prompts (upstream samples, with chain-of-thought prompts)",
+        )
+
+
 def _demo() -> Iterator[ModelSpec]:
     yield ModelSpec(
         name="Qwen2-VL-Tiny",
@@ -120,7 +188,7 @@ def _demo() -> Iterator[ModelSpec]:
     )
 
 
-supported_VLM: dict[str, ModelSpec] = {spec.name: spec for family in (_demo, _qwen2_vl) for spec in family()}
+supported_VLM: dict[str, ModelSpec] = {spec.name: spec for family in (_demo, _qwen2_vl, _qwen_relatives, _llava_onevision, _llama_vision) for spec in family()}
 """Every registered model by name; `supported_VLM["Qwen2-VL-2B-Instruct"]()` makes one."""
 
 
