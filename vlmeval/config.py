@@ -188,7 +188,11 @@ def _demo() -> Iterator[ModelSpec]:
     )
 
 
-supported_VLM: dict[str, ModelSpec] = {spec.name: spec for family in (_demo, _qwen2_vl, _qwen_relatives, _llava_onevision, _llama_vision) for spec in family()}
+supported_VLM: dict[str, ModelSpec] = {
+    spec.name: spec
+    for family in (_demo, _qwen2_vl, _qwen_relatives, _llava_onevision, _llama_vision)
+    for spec in family()
+}
 """Every registered model by name; `supported_VLM["Qwen2-VL-2B-Instruct"]()` makes one."""
 
 
@@ -217,6 +221,8 @@ def resolve_model(
     if slash and owner and short and "/" not in short and owner not in (".", "..", "~"):
         registered = next((spec for spec in supported_VLM.values() if spec.source == name), None)
         return registered or _from_hub_id(name, revision, trusted)
+    if name.startswith((".", "/", "~")):
+        raise UsageError(f"model folder {name} does not exist (working folder: {os.getcwd()})")
     raise UnknownNameError("model", name, known, "a hub id owner/name or a checkpoint folder works too")
 
 
