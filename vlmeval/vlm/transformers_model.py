@@ -277,10 +277,18 @@ class TransformersModel(BaseModel):
 
     def render(self, message: Sequence[Message]) -> str:
         """The prompt text the chat template makes of a message."""
+        from jinja2 import TemplateError
+
         turns = self.conversation(message)
-        return self.processor.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True, **self.template_arguments()
-        )
+        try:
+            return self.processor.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True, **self.template_arguments()
+            )
+        except TemplateError as error:
+            told = f"the chat template of {self.model_path} refuses this prompt: {error}"
+            if self.system_prompt is not None:
+                raise UsageError(f"{told}; try without the system prompt") from error
+            raise SampleError(told) from error
 
     def template_arguments(self) -> Mapping[str, Any]:
         """Variables of the family's chat template that shall not be left to it."""
