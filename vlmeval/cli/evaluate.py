@@ -50,9 +50,10 @@ class Work:
         return [request.sample for request in self.requests]
 
 
-def evaluate(spec: ModelSpec, datasets: Sequence[Dataset], config: RunConfig, scored: list[ScoredRun]) -> bool:
+def evaluate(
+    spec: ModelSpec, model: BaseModel, datasets: Sequence[Dataset], config: RunConfig, scored: list[ScoredRun]
+) -> bool:
     """Run one model, adding to `scored`. False if there were samples and not one could be answered."""
-    model = spec()
     settings = run_settings(model, config)
     folder = open_run_folder(config.work_dir, spec.name, settings, reuse=config.reuse)
     works = [_open_work(model, dataset, folder) for dataset in datasets]

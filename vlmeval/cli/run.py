@@ -31,6 +31,9 @@ def run(options: argparse.Namespace) -> int:
 
     config = run_config(options)
     _refuse_several_processes()
+    models = [spec() for spec in config.models]
+    for model in models:
+        model.check()
     plans = [_plan(name, config.dataset_settings) for name in config.datasets]
     _check_writable(config.work_dir)
     datasets = [plan.open().head(config.limit) for plan in plans]
@@ -42,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
             say("", f"note: {note}")
     scored: list[ScoredRun] = []
     try:
-        results = [evaluate(spec, datasets, config, scored) for spec in config.models]
+        pairs = zip(config.models, models, strict=True)
+        results = [evaluate(spec, model, datasets, config, scored) for spec, model in pairs]
     finally:
         # What is scored is shown even if a later model cannot be run.
         if scored:

@@ -42,6 +42,9 @@ class BaseModel:
         """One answer per prompt, in order. Overridden by models that answer several prompts at once."""
         return [Answer(text=self.generate_inner(message, task)) for message in batch]
 
+    def check(self) -> None:
+        """Raise for what is wrong and can be seen at once, without fetching or loading anything."""
+
     def load(self) -> None:
         """Load the weights, once; a second call does nothing."""
 

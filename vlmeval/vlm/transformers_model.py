@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vlmeval.errors import ModelError, SampleError, UsageError
@@ -83,6 +84,11 @@ class TransformersModel(BaseModel):
         self.check_architecture(checkpoint)
         check_quantisation(checkpoint.config, self.model_path)
         return checkpoint
+
+    def check(self) -> None:
+        """A checkpoint that lies in a folder is checked before benchmarks are opened."""
+        if Path(self.model_path).expanduser().is_dir():
+            _ = self.checkpoint
 
     def check_architecture(self, checkpoint: Checkpoint) -> None:
         """Raise ModelError for a checkpoint that is not of this family."""

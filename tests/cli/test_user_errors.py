@@ -1,0 +1,183 @@
+"""A user's mistake ends in one clear line and a code that is not 0, at once and without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ROOT, Workplace, row, write_tsv
+from vlmeval.cli.main import main
+
+TINY = str(ROOT / "vlmeval" / "demo" / "Qwen2-VL-Tiny")
+
+
+@pytest.fixture(autouse=True)
+def place(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    monkeypatch.chdir(workplace.folder)
+    for name, value in workplace.environment.items():
+        monkeypatch.setenv(name, value)
+    return workplace
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    """The one line on stderr; nothing may have been written to ./out."""
+    assert main(arguments) == code
+    err = capsys.readouterr().err
+    assert err.startswith("vlmeval: error: ") and err.count("\n") == 1, err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--model", "Qwen2-VL-7B-Instuct", "--data", "MMBench"], "nearest: Qwen2-VL-7B-Instruct"),
+        (["--model", "Qwen2-VL-Tiny", "--data", "MMBench_DEV_ENN"], "nearest: MMBench_DEV_EN"),
+        (["--modle", "x", "--data", "ShapesBench"], "unknown flag '--modle'; nearest: --mode, --model"),
+        (["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--batchsize", "2"], "nearest: --batch-size"),
+        (
+            ["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--mode", "evaluate"],
+            "unknown mode 'evaluate'; nearest",
+        ),
+        (["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--limit", "0"], "--limit 0 must be at least 1"),
+        (["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--limit", "x"], "invalid int value: 'x'"),
+        (["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--batch-size", "0"], "--batch-size"),
+        (
+            ["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--temperature", "-1"],
+            "temperature=-1.0 is out of range",
+        ),
+        (
+            ["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--gen-kwargs", "topk=2"],
+            "unknown key 'topk'; nearest: top_k",
+        ),
+        (["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--model-args", "min_pixel=2"], "nearest: min_pixels"),
+        (["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--model-args", "min_pixels"], "not written key=value"),
+        (["--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--dtype", "fp8"], "dtype 'fp8' is not known"),
+        (["--model", "Qwen2-VL-Tiny"], "--data is missing"),
+        (["--data", "ShapesBench"], "--model is missing"),
+        (["evaluate"], "unknown command 'evaluate'"),
+        (["list", "modles"], "nearest: models"),
+        (["--config", "none.json"], "none.json does not exist"),
+    ],
+)
+def test_what_is_asked_wrongly(capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str) -> None:
+    assert expected in fails(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "a config is an object"),
+        ({"models": {}}, "unknown key 'models'; nearest: model"),
+        ({"model": {"x": {"class": "Qwen2VLChatt"}}}, "nearest: Qwen2VLChat"),
+        ({"model": {"x": {"class": "Qwen2VLChat", "model_path": TINY, "min_pixel": 1}}}, "nearest: min_pixels"),
+        ({"model": {"x": {"class": "no_such_package.module:MyVLM"}}}, "no 'no_such_package'"),
+        ({"model": {"x": {"class": "my_model:Impatient"}}}, "my_model has no class 'Impatient'"),
+        ({"model": {"x": {"class": "pathlib:Path"}}}, "no subclass of vlmeval.vlm.base.BaseModel"),
+        ({"model": {"patient": {"class": "my_model:Patient", "log": "l", "wait": 1}}}, "nearest: wait_s"),
+        ({"model": {"Qwen2-VL-Tinny": {}}}, "nearest: Qwen2-VL-Tiny"),
+        ({"model": {"x": 3}}, "is an object of settings"),
+        (
+            {"model": {"Qwen2-VL-Tiny": {}}, "data": {"ShapesBench": {"class": "ImageMCQDatasett"}}},
+            "nearest: ImageMCQDataset",
+        ),
+        ({"model": {"Qwen2-VL-Tiny": {}}, "data": {"ShapesBench": {"clas": "x"}}}, "nearest: class"),
+    ],
+)
+def test_a_config_that_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], config: object, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "c.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    assert expected in fails(capsys, "--config", "c.json", "--work-dir", "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_checkpoint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "has no config.json" in fails(capsys, "--model", "./empty", "--data", "ShapesBench", code=1)
+    assert "does not exist" in fails(capsys, "--model", "./nowhere", "--data", "ShapesBench")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], "no rows"),
+        ([row(1), row(1)], "index"),
+    ],
+)
+def test_a_benchmark_that_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, rows: list[dict[str, object]], expected: str
+) -> None:
+    write_tsv(tmp_path / "Bad.tsv", rows)
+    told = fails(capsys, "--model", "Qwen2-VL-Tiny", "--data", "Bad.tsv", "--work-dir", "out", code=1)
+    assert "Bad.tsv" in told and expected in told
+
+
+def test_a_work_dir_that_cannot_be_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = fails(capsys, "--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--work-dir", "file/out", code=1)
+    assert "cannot be written" in told
+
+
+def test_no_network_is_told_with_where_to_put_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    told = fails(capsys, "--model", "Qwen2-VL-Tiny", "--data", "MMBench", "--work-dir", "out", code=1)
+    assert "MMBench.tsv" in told and "LMUData" in told and "MMBench_DEV_EN is the scorable split" in told
+
+
+def test_torchrun_is_refused_rather_than_mixed_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "WORLD_SIZE=2" in fails(capsys, "--model", "Qwen2-VL-Tiny", "--data", "ShapesBench")
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert "no whole number" in fails(capsys, "--model", "Qwen2-VL-Tiny", "--data", "ShapesBench")
+
+
+def test_mistakes_and_help_never_import_torch(place: Workplace) -> None:
+    code = (
+        "import sys; from vlmeval.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+        "print([n for n in ('torch', 'transformers', 'numpy') if n in sys.modules])"
+    )
+    environment = {**place.environment, "PYTHONPATH": str(ROOT)}
+    for arguments in (["--model", "nothing", "--data", "MMBench"], ["list", "models"], ["list", "datasets"], []):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=True
+        )
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_without_arguments_it_explains_itself_and_points_at_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "bash scripts/demo.sh" in capsys.readouterr().out
+
+
+def test_dashes_and_underscores_are_alike(place: Workplace) -> None:
+    told = place.run(
+        "--config", "config.json", "--model", "patient", "--data", "Mini.tsv", "--work_dir=a_b", "--limit", "2"
+    )
+    assert told.code == 0 and (place.folder / "a_b" / "patient").is_dir()
+
+
+@pytest.mark.parametrize("what", ["models", "datasets"])
+def test_lists_for_people_and_programs(capsys: pytest.CaptureFixture[str], what: str) -> None:
+    assert main(["list", what]) == 0
+    people = capsys.readouterr().out
+    assert main(["list", what, "--json"]) == 0
+    names = [entry["name"] for entry in json.loads(capsys.readouterr().out)]
+    assert ("Qwen2-VL-Tiny" if what == "models" else "ShapesBench") in names
+    assert all(name in people for name in names)
+
+
+def test_the_same_command_line_as_a_module_and_as_a_script() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    script = subprocess.run([sys.executable, str(ROOT / "run.py")], capture_output=True, text=True, check=True)
+    module = subprocess.run(
+        [sys.executable, "-m", "vlmeval"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert script.stdout == module.stdout
