@@ -1,0 +1,249 @@
+"""InternVL2 and its relatives (2.5, 3, 3.5) in transformers' own class, from original folders and from native ones.
+
+Original folders (`internvl_chat`, as OpenGVLab publishes them) are read without their code: config, weights, tokenizer
+and conversation template each have a file here. Native folders (`internvl`, the -hf ones) bring processor and chat
+template. Prompts, tile limits and settings: shared/reference facts on VLMEvalKit (August 2026);
+https://huggingface.co/OpenGVLab/InternVL2-8B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vlmeval.errors import SampleError, UsageError
+from vlmeval.types import Answer, Message, Sample, Task
+from vlmeval.vlm.internvl2_templates import ConversationTemplate, find_template
+from vlmeval.vlm.prompts import CHINESE_LETTER_ONLY, has_chinese, with_images
+from vlmeval.vlm.transformers_model import TransformersModel
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image as PILImage
+
+IMAGE_START, IMAGE_CONTEXT, IMAGE_END = "<img>", "<IMG_CONTEXT>", "</img>"
+DEFAULT_TILES = 6
+TILES_BY_TRAIT: Mapping[str, int] = {"image_markers": 12, "chart": 12, "document": 18, "fine_print": 24}
+"""The most tiles an image is cut into, by what a benchmark declares."""
+TILES_PER_PROMPT = 64
+"""Several images share these, so that a prompt with many stays within memory."""
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@dataclass
+class OriginalProcessor:
+    """What an original folder has instead of a transformers processor."""
+
+    tokenizer: Any
+    image_processor: Any
+    image_seq_length: int
+    image_token: str = IMAGE_CONTEXT
+
+
+class InternVLChat(TransformersModel):
+    """InternVL2. `max_tiles` overrides the tiles per image that a task asks for.
+
+    `version` is upstream's argument; V2.0 is all there is here.
+    """
+
+    class_name = "InternVLForConditionalGeneration"
+    model_types = ("internvl_chat", "internvl")
+    generation_defaults: ClassVar[Mapping[str, Any]] = {"max_new_tokens": 4096}
+
+    def __init__(
+        self, model_path: str, *, max_tiles: int | None = None, version: str = "V2.0", **arguments: Any
+    ) -> None:
+        super().__init__(model_path, **arguments)
+        if max_tiles is not None and (isinstance(max_tiles, bool) or not isinstance(max_tiles, int) or max_tiles < 1):
+            raise UsageError(f"max_tiles={max_tiles!r} is no number of tiles")
+        if version != "V2.0":
+            raise UsageError(f"version={version!r}: only V2.0 runs here (InternVL2 and later)")
+        self.max_tiles = max_tiles
+
+    @property
+    def is_original(self) -> bool:
+        """Whether the folder is of OpenGVLab's layout rather than transformers'."""
+        return self.checkpoint.model_type == "internvl_chat"
+
+    @property
+    def template(self) -> ConversationTemplate:
+        """The conversation template of an original folder."""
+        return find_template(self.checkpoint.config.get("template"), str(self.checkpoint.folder))
+
+    def settings(self) -> Mapping[str, Any]:
+        """The shared settings and the tile limit."""
+        return {**super().settings(), "max_tiles": self.max_tiles}
+
+    def load_processor(self) -> Any:
+        """The checkpoint's processor; for an original folder, its tokenizer and the tiling of its remote code."""
+        if not self.is_original:
+            return super().load_processor()
+        from transformers import GotOcr2ImageProcessorPil
+
+        from vlmeval.vlm.internvl2_config import native_config, tile_side, tokens_per_tile
+        from vlmeval.vlm.internvl2_tokenizer import load_tokenizer
+
+        folder, raw = self.checkpoint.folder, self.checkpoint.config
+        self.template  # noqa: B018  an unknown one is found here, before anything is read
+        config = native_config(raw, image_token_id=0, has_output_layer=True, where=str(folder))
+        side = tile_side(raw)
+        return OriginalProcessor(
+            tokenizer=load_tokenizer(folder, config.get_text_config()),
+            # The class's own size, mean and deviation are those of another model.
+            image_processor=GotOcr2ImageProcessorPil(
+                size={"height": side, "width": side}, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD
+            ),
+            image_seq_length=tokens_per_tile(raw),
+        )
+
+    def load_model(self, **arguments: Any) -> Any:
+        """The model; an original folder's weights are converted while they are read."""
+        from vlmeval.vlm.internvl2_weights import check_layout, load_original, weight_keys
+
+        files, tokenizer = self.checkpoint.weight_files, self.processor.tokenizer
+        if not self.is_original:
+            check_layout(weight_keys(files), "converted", self.checkpoint.folder)
+            return super().load_model(**arguments)
+        image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_CONTEXT)
+        model = load_original(self.checkpoint.folder, self.checkpoint.config, files, image_token_id, **arguments)
+        ends = (tokenizer.convert_tokens_to_ids(self.template.stop_token), tokenizer.eos_token_id)
+        ids = model.generation_config
+        ids.eos_token_id = sorted({token for token in ends if token is not None and token != tokenizer.unk_token_id})
+        ids.pad_token_id = tokenizer.pad_token_id
+        return model
+
+    def prepare(self, batch: Sequence[list[Message]], task: Task | None = None) -> dict[str, torch.Tensor]:
+        """Prompts as model inputs: `input_ids` [batch, tokens], `pixel_values` [all prompts' tiles, 3, side, side]."""
+        import torch
+
+        texts, pixels = [], []
+        for message in batch:
+            images = self._images(message, task)
+            tiles, counts = self._tiles(images, task)
+            texts.append(self._with_image_tokens(self.render(message), counts))
+            pixels.extend(tiles)
+        inputs = dict(self.processor.tokenizer(texts, padding=True, return_tensors="pt"))
+        inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        if pixels:
+            inputs["pixel_values"] = torch.cat(pixels)
+        return self._to_model(inputs)
+
+    def _images(self, message: Sequence[Message], task: Task | None) -> list[PILImage]:
+        images = [self._image(part) for part in message if part["type"] == "image"]
+        if images and task and "image_markers" in task.traits:
+            from PIL import Image
+
+            # As upstream does for MMMU.
+            first = images[0]
+            images[0] = first.resize((first.width * 2, first.height * 2), Image.Resampling.BILINEAR)
+        return images
+
+    def _tiles(self, images: Sequence[PILImage], task: Task | None) -> tuple[list[torch.Tensor], list[int]]:
+        """Pixels of each image's tiles, and how many there are. The whole image follows its tiles if there are two."""
+        limit = tile_limit(task, len(images), self.max_tiles)
+        tiles = []
+        for image in images:
+            try:
+                made = self.processor.image_processor(
+                    [image], crop_to_patches=True, min_patches=1, max_patches=limit, return_tensors="pt"
+                )
+            except (ValueError, ZeroDivisionError) as error:
+                raise SampleError(f"an image of {image.width} x {image.height} cannot be cut: {error}") from error
+            tiles.append(made["pixel_values"])
+        return tiles, [len(pixels) for pixels in tiles]
+
+    def _with_image_tokens(self, text: str, counts: Sequence[int]) -> str:
+        """The prompt with the tokens of each image's tiles where the image stands."""
+        parts = text.split(IMAGE_CONTEXT)
+        if len(parts) != len(counts) + 1:
+            raise SampleError(
+                f"the prompt has {len(counts)} images and {len(parts) - 1} times {IMAGE_CONTEXT} in its text"
+            )
+        per_tile = self.processor.image_seq_length
+        marked = (f"{IMAGE_START}{IMAGE_CONTEXT * per_tile * count}{IMAGE_END}" for count in counts)
+        return parts[0] + "".join(image + part for image, part in zip(marked, parts[1:], strict=True))
+
+    def render(self, message: Sequence[Message]) -> str:
+        """The prompt text, one `<IMG_CONTEXT>` for each image."""
+        if not self.is_original:
+            return super().render(message)
+        total = sum(part["type"] == "image" for part in message)
+        system, spoken, number = self.system_prompt, [], 0
+        for turn in self.conversation(message):
+            texts = [part["text"] for part in turn["content"] if part["type"] == "text"]
+            if turn["role"] == "system":
+                system = "\n".join(texts)
+                continue
+            spoken.append((turn["role"], _turn_text(turn["content"], number, total)))
+            number += len(turn["content"]) - len(texts)
+        return self.template.prompt(spoken, system)
+
+    def has_prompt(self, task: Task) -> bool:
+        """Every task is worded by the family."""
+        return True
+
+    def build_prompt(self, sample: Sample, task: Task) -> list[Message]:
+        """Images first, then the question; `<image N>` markers stay in the text."""
+        return with_images(sample, task_text(sample, task))
+
+    def _answer(self, new: torch.Tensor, prompt_tokens: int, opened: bool) -> Answer:
+        answer = super()._answer(new, prompt_tokens, opened)
+        # Where the tokenizer does not count the separator among its special tokens, it is still there.
+        text = answer.text.split(self.template.stop_token)[0] if self.is_original else answer.text
+        return replace(answer, text=text.strip())
+
+
+def tile_limit(task: Task | None, images: int, asked: int | None = None) -> int:
+    """The most tiles for each of a prompt's images: `asked`, or what the task's traits ask for, within the total."""
+    wanted = [limit for trait, limit in TILES_BY_TRAIT.items() if task and trait in task.traits]
+    limit = asked or max(wanted, default=DEFAULT_TILES)
+    return max(1, min(limit, TILES_PER_PROMPT // max(1, images)))
+
+
+def task_text(sample: Sample, task: Task) -> str:
+    """The family's wording of a task."""
+    question = sample.question
+    if task.type == "MCQ":
+        return _choice_text(sample)
+    if task.type == "Y/N":
+        if "one_word" not in task.traits:
+            return question
+        yes_no = " Please answer yes or no." if "yes_no_suffix" in task.traits else ""
+        return f"{question}{yes_no} Answer the question using a single word or phrase."
+    if "detailed" in task.traits:
+        return f"{question}\nAnswer this question in detail."
+    if "judge" in task.traits:
+        return question
+    return f"{question}\nAnswer the question using a single word or phrase."
+
+
+def _choice_text(sample: Sample) -> str:
+    lines = [sample.hint] if sample.hint else []
+    lines += [sample.question, *(f"{label}. {text}" for label, text in sample.options.items())]
+    text = "\n".join(lines)
+    if sample.options:
+        plain = "Answer with the option's letter from the given choices directly."
+        return f"{text}\n{CHINESE_LETTER_ONLY if has_chinese(text) else plain}"
+    return f"{text}\n{'请直接回答问题。' if has_chinese(text) else 'Answer the question directly.'}"
+
+
+def _turn_text(content: Sequence[Mapping[str, str]], images_before: int, images_in_all: int) -> str:
+    """A turn as upstream writes it: images first, numbered if the conversation has several.
+
+    Where images stand between texts, `<Image-2>` in the text says where the second was.
+    """
+    texts = [part["text"] for part in content if part["type"] == "text"]
+    if images_in_all <= 1:
+        return f"{IMAGE_CONTEXT}\n" * (len(content) - len(texts)) + "\n".join(texts)
+    head = body = places = ""
+    number = images_before
+    for part in content:
+        if part["type"] == "text":
+            body += part["text"]
+            continue
+        number += 1
+        head += f"Image-{number}: {IMAGE_CONTEXT}\n"
+        body += f"<Image-{number}>"
+        places += f"<Image-{number}>"
+    return head + body.replace(places, "") if places else body
