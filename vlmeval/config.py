@@ -21,6 +21,7 @@ from vlmeval.vlm.checkpoint import read_config
 
 MODEL_CLASSES: Mapping[str, str] = {
     "AutoVLM": "vlmeval.vlm.auto:AutoVLM",
+    "InternVLChat": "vlmeval.vlm.internvl2:InternVLChat",
     "LLaVA_OneVision": "vlmeval.vlm.llava_onevision:LLaVA_OneVision_HF",
     "LLaVA_OneVision_HF": "vlmeval.vlm.llava_onevision:LLaVA_OneVision_HF",
     "LlamaVision": "vlmeval.vlm.llama_vision:LlamaVision",
@@ -32,6 +33,8 @@ MODEL_CLASSES: Mapping[str, str] = {
 """Class names a config may use -> where the class is."""
 
 MODEL_TYPE_CLASSES: Mapping[str, str] = {
+    "internvl": "InternVLChat",
+    "internvl_chat": "InternVLChat",
     "llava_onevision": "LLaVA_OneVision_HF",
     "mllama": "LlamaVision",
     "qwen2_5_vl": "Qwen2_5_VLChat",
@@ -179,6 +182,26 @@ def _llama_vision() -> Iterator[ModelSpec]:
         )
 
 
+def _internvl() -> Iterator[ModelSpec]:
+    original = {
+        "InternVL2": ("1B", "2B", "4B", "8B", "8B-MPO", "26B", "40B", "76B"),
+        "InternVL2_5": tuple(f"{s}{m}" for s in ("1B", "2B", "4B", "8B", "26B", "38B", "78B") for m in ("", "-MPO")),
+        "InternVL3": ("1B", "2B", "8B", "9B", "14B", "38B", "78B"),
+    }
+    native = {
+        "InternVL2_5": ("2B-MPO-hf", "8B-MPO-hf"),
+        "InternVL3": tuple(f"{size}-hf" for size in ("1B", "2B", "8B", "14B", "38B", "78B")),
+        "InternVL3_5": tuple(f"{size}-HF" for size in ("1B", "2B", "4B", "8B", "14B", "38B", "30B-A3B", "241B-A28B")),
+    }
+    for layout, note in ((original, "the hub's original layout, without its code"), (native, "transformers' layout")):
+        for family, sizes in layout.items():
+            for size in sizes:
+                name = f"{family}-{size}"
+                repo = "InternVL2-Llama3-76B" if name == "InternVL2-76B" else name
+                arguments = {"model_path": f"OpenGVLab/{repo}"}
+                yield ModelSpec(name=name, class_path="InternVLChat", arguments=arguments, notes=note)
+
+
 def _demo() -> Iterator[ModelSpec]:
     yield ModelSpec(
         name="Qwen2-VL-Tiny",
@@ -190,7 +213,7 @@ def _demo() -> Iterator[ModelSpec]:
 
 supported_VLM: dict[str, ModelSpec] = {
     spec.name: spec
-    for family in (_demo, _qwen2_vl, _qwen_relatives, _llava_onevision, _llama_vision)
+    for family in (_demo, _qwen2_vl, _qwen_relatives, _llava_onevision, _llama_vision, _internvl)
     for spec in family()
 }
 """Every registered model by name; `supported_VLM["Qwen2-VL-2B-Instruct"]()` makes one."""
