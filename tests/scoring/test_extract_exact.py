@@ -53,6 +53,11 @@ def test_the_known_faults_of_vlmevalkit_are_right_here(answer: str, label: str |
     assert extract_option(answer, ANIMALS) == label
 
 
+def test_a_refusal_with_a_choice_after_it_is_that_choice() -> None:
+    assert extract_option("I can't see it well, but I believe the answer is B.", ANIMALS) == "B"
+    assert extract_option("I'm sorry, I can't choose between A, B, C and D.", ANIMALS) is None
+
+
 def test_a_missing_answer_is_nothing() -> None:
     assert extract_option(None, ANIMALS) is None
     assert extract_option("", ANIMALS) is None
@@ -77,7 +82,7 @@ def test_marks_as_option_texts_are_matched_whole() -> None:
 
 def test_the_step_that_decided_is_named() -> None:
     assert match_option("B", ANIMALS).how == "letter"
-    assert match_option("The answer is B", ANIMALS).how == "claim"
+    assert match_option("So the answer is B", ANIMALS).how == "claim"
     assert match_option("I see a bird", ANIMALS).how == "text"
     assert match_option("I cannot see the image", ANIMALS).how == "refusal"
 

@@ -1,8 +1,8 @@
 """Where an answer says which option it takes, for the protocol `exact`, in English and Chinese.
 
 Ours, no outside source. A claim is a marker (`the answer is`, `选`, `option`, `is correct` ...) and an option, by
-letter or by text. A letter is a letter only where it cannot be an article (`A dog`), part of a name (`B-52`, `A+`) or one of a
-list (`A and B`); a letter followed by another option's text is a contradiction and claims nothing.
+letter or by text. A letter is a letter only where it cannot be an article (`A dog`), part of a name (`B-52`, `A+`) or
+one of a list (`A and B`); a letter followed by another option's text is a contradiction and claims nothing.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _LABEL = re.compile(
 )
 _LIST = re.compile(
     rf"""{_CLOSE}\s*(?:,|/|&|;|\+|-|~|\bto\b|\bvs\b|\band\b|\bor\b|和|或|与|及|,\s*(?:and|or)\b)\s*"""
-    rf"""(?:option\s+|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
+    rf"""(?:option\s+|maybe\s+|perhaps\s+|possibly\s+|then\s+|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
 )
 _IN_LIST = re.compile(rf"(?<![A-Za-z])[A-Z]{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或|与)+\s*{_OPEN}$")
 _ARTICLE_USE = re.compile(
     r"[ \t]+(?!(?:is|was|because|since|as|and|or|but|for|due|rather|instead|not|would|should|seems|fits|matches|over"
     r"|best|here|based|from|among|with|which|in|at|cannot|can|could|must|isn't|can't|if|when)\b)[A-Za-z]"
 )
-_SEPARATOR = re.compile(rf"{_CLOSE}\s*[.,:)\-]*\s*")
+_SEPARATOR = re.compile(rf"{_CLOSE}[ \t]*[.,:)\-]*[ \t]*(?:(?:[Aa]n?|[Tt]he)\s+(?=\w))?")
 
 _SUBJECT = r"(?:answer|ans|choice|option|selection|solution|conclusion|response|letter)"
 _VERB = r"(?:is|would be|should be|must be|will be|has to be|be|was|may be|might be)"
@@ -59,13 +59,14 @@ _STRONG_MARKER = re.compile(
 )
 _WEAK_MARKER = re.compile(
     r"(?:\b(?:choose|chose|pick|select|selected|go with|going with|opt for|vote for|match(?:es)?|only|say|guess|think"
-    r"|believe|leaves|leaves only|is|be|so|then|therefore|thus|hence|actually|probably|likely|definitely|clearly"
-    r"|certainly|perhaps|maybe|doubt|option|choice"
+    r"|believe|leaves|leaves only|leaving|answer|is|be|so|therefore|thus|hence|actually|probably|likely|definitely"
+    r"|clearly|certainly|perhaps|maybe|doubt|option|choice"
     r"|(?<!anything )(?<!everything )(?<!nothing )(?<!all )but(?: rather)?)\b|\b(?:it|that|this)'s\b"
     rf"|\bno,|=>|->|→|⇒|\w:(?=\s*[A-Z][.\s]*$))[\s,:]*{_ADVERB}"
     r"|(?:选项|选择?|是|为|所以|因此|应)(?:的是)?\s*[:,]?\s*",
     re.IGNORECASE,
 )
+CORRECTION = re.compile(r"\b(?:wait|actually|correction|on second thought)\b|\bno,|等等|不对|更正|其实", re.IGNORECASE)
 _TAKES_SMALL = re.compile(r"choose|pick|select|option|choice|选", re.IGNORECASE)
 _VERDICT = re.compile(
     rf"""(?<![A-Za-z0-9+\-.'])([A-Z]){_CLOSE}(?:
@@ -84,15 +85,21 @@ _LEADING_GOES_ON = re.compile(
     r"\s*$|\s*\n|\s*[:,](?!\w)|\s*\.(?![A-Za-z])|\)|\s+-\s|\s+\(?(?:because|since|rather than|instead of|not|over)\b"
     r"|\s*(?:选项|项)?\s*(?:因为|而不是)|[,:](?=[\u2e80-\u9fff])"
 )
+_BARE_LINE = re.compile(r"^[ \t]*(?:\d+[.)][ \t]*)?[(\[]?([A-Z])[)\].,]*[ \t]*$", re.MULTILINE)
+_LISTED = re.compile(r"(?<![A-Za-z])[(\[]?([A-Z])[)\].:,]*\s+")
+_LETTER = re.compile(r"(?<![A-Za-z0-9])(?:[A-Zb-z]|a(?![ \t]+[A-Za-z]))(?![A-Za-z0-9])")
 _LISTED_LINE = re.compile(r"^[ \t]*[(\[]?([A-Z])[)\].:,](?=[ \t]*\S)", re.MULTILINE)
 
 
 def claims(text: str, options: Mapping[str, str], found: list[Mention]) -> list[Claim]:
-    """Every claim in `text`, by position; `found` are the mentions of option texts in it."""
-    made = [*_marked(text, options, found), *_verdicts(text, options)]
-    first = _leading(text, options, found)
-    if first is not None:
-        made.append(first)
+    """Every claim in `text` that can matter, by position; `found` are the mentions of option texts in it."""
+    made = list(_strong(text, options, found))
+    if any(letter.upper() in options for letter in _LETTER.findall(text)):
+        made += _verdicts(text, options)
+        made += _leading(text, options, found)
+        explicit = any(claim.strength == STRONG and not claim.by_text for claim in made)
+        if not explicit or CORRECTION.search(text):
+            made += _weak(text, options, found)
     return sorted(made, key=lambda claim: claim.at)
 
 
@@ -101,19 +108,35 @@ def lists_options(text: str) -> bool:
     return len(set(_LISTED_LINE.findall(text))) > 1
 
 
-def _marked(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:
+def lists_letters(text: str) -> bool:
+    """Whether several lines are nothing but a letter, and not the same."""
+    return len(set(_BARE_LINE.findall(text))) > 1
+
+
+def lists_texts(text: str, found: list[Mention]) -> bool:
+    """Whether several options stand in one line with letter and text: `A) cat B) dog`."""
+    line = text.partition("\n")[0]
+    starts = {m.start: m.label for m in found}
+    return len({hit.group(1) for hit in _LISTED.finditer(line) if starts.get(hit.end()) == hit.group(1)}) > 1
+
+
+def _strong(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:
+    """`the answer is B`, `答案是狗`: by letter, or else by text."""
     for hit in _STRONG_MARKER.finditer(text):
         at = hit.end()
         if not is_denied(text, at):
             read = read_label(text, at, options, found) or _read_text(text, at, found)
             if read is not None:
                 yield Claim(at, read.label, STRONG, isinstance(read, _Text))
+
+
+def _weak(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:
+    """`so B`, `it's B`, `选B`: by letter only."""
     for hit in _WEAK_MARKER.finditer(text):
         at = hit.end()
-        if not is_denied(text, at):
-            read = read_label(text, at, options, found, upper_only=not _TAKES_SMALL.search(hit.group()))
-            if read is not None:
-                yield Claim(at, read.label, WEAK)
+        read = read_label(text, at, options, found, upper_only=not _TAKES_SMALL.search(hit.group()))
+        if read is not None and not is_denied(text, at):
+            yield Claim(at, read.label, WEAK)
 
 
 class _Read(NamedTuple):
@@ -169,19 +192,17 @@ def _verdicts(text: str, options: Mapping[str, str]) -> Iterator[Claim]:
             yield Claim(hit.start(), hit.group(1), STRONG)
 
 
-def _leading(text: str, options: Mapping[str, str], found: list[Mention]) -> Claim | None:
+def _leading(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:
     """An answer that begins with a letter: `B. dog`, `(B) ...`, `B because`, `B狗`."""
     hit = _LEADING.match(text)
-    if hit is None or hit.group(1) not in options:
-        return None
+    if hit is None or hit.group(1) not in options or lists_letters(text) or lists_texts(text, found):
+        return
     end = hit.end()
-    if lists_options(text) and text[end : text.find("\n", end)].strip(" ."):
-        return None
+    alone = not text[end:].partition("\n")[0].strip(" .")
     read = read_label(text, 0, options, found)
-    if read is None:
-        return None
+    if read is None or (lists_options(text) and not alone):
+        return
     told = any(m.start == _SEPARATOR.match(text, end).end() for m in found)  # type: ignore[union-attr]
     bracketed = text[end - 1] in ")]"
     if told or bracketed or read.label is None or _LEADING_GOES_ON.match(text, end):
-        return Claim(0, read.label, STRONG if read.label else WEAK)
-    return None
+        yield Claim(0, read.label, STRONG if read.label else WEAK)

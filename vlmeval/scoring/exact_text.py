@@ -27,6 +27,7 @@ _WORD = re.compile(
     r"|[$€£¥]?\d+(?:[.,:/]\d+)*(?:%|(?=(?:mm|cm|km|m|mg|kg|g|ml|l|s|h|am|pm)\b)|[a-z]+)?"
     r"|[^\W\d_\u2e80-\u9fff\uac00-\ud7af]+(?:'[a-z]+)?|[\u2e80-\u9fff\uac00-\ud7af]"
 )
+_LATEX_BRACKET = re.compile(r"\\([()\[\]])")
 _ARTICLES = frozenset({"a", "an", "the"})
 _THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THINK_START = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
@@ -58,6 +59,7 @@ def one_spelling(text: str) -> str:
         text = _INVISIBLE.sub("", text)
     if "\\" in text:
         text = _LATEX_TEXT.sub(r"\1", text)
+        text = _LATEX_BRACKET.sub(r"\1", text)
     return _MARKDOWN.sub("", _END_TOKEN.sub(" ", text) if "<" in text else text)
 
 
@@ -67,17 +69,22 @@ def mentions(text: str, options: Mapping[str, str]) -> list[Mention]:
     wanted = {label: _option_words(option) for label, option in options.items()}
     plain = [word for word, _, _ in words]
     found = list(_find(plain, wanted)) or list(_find(plain, wanted, _singular))
+    if not found:
+        return []
     spans = [Mention(label, words[first][1], words[last][2]) for label, first, last in found]
     return [m for m in spans if not any(_inside(m, other) for other in spans)]
 
 
-def same_text(text: str, option: str) -> bool:
-    """Whether two texts are the same but for case, white space, and what is around them."""
-    return bool(option.strip()) and _folded(text) == _folded(one_spelling(option))
-
-
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """A text but for case, white space, and what is around it."""
     return " ".join(text.lower().split()).strip(" .,;:!\"'()[]")
+
+
+@lru_cache(maxsize=4096)
+def folded_option(option: str) -> str:
+    """The same for an option; one of nothing but marks, such as `+`, stays as it is."""
+    plain = one_spelling(option)
+    return folded(plain) or plain.strip() or option.strip()
 
 
 @lru_cache(maxsize=4096)

@@ -19,37 +19,51 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from vlmeval.scoring.exact_claims import STRONG, Claim, claims, lists_options, read_label
-from vlmeval.scoring.exact_denial import is_denied, is_denied_after
-from vlmeval.scoring.exact_text import Mention, after_thinking, mentions, one_spelling, same_text
+from vlmeval.scoring.exact_claims import (
+    CORRECTION,
+    STRONG,
+    Claim,
+    claims,
+    lists_letters,
+    lists_options,
+    lists_texts,
+    read_label,
+)
+from vlmeval.scoring.exact_denial import is_absent_after, is_denied, is_denied_after
+from vlmeval.scoring.exact_text import Mention, after_thinking, folded, folded_option, mentions, one_spelling
 from vlmeval.scoring.match import Match
 
 _AROUND = " \t\r\n.,;:!?\"'()[]{}<>$-_/|~"
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
-_ANSWER_KEY = re.compile(r'"(?:final_)?(?:answer|choice|option)"\s*:\s*"([^"]*)"', re.IGNORECASE)
+_ANSWER_KEY = re.compile(r"""["'](?:final_)?(?:answer|choice|option)["']\s*:\s*["']([^"']*)["']""", re.IGNORECASE)
 _AROUND_LETTER = re.compile(r"^\W*(?:\d{1,2}[.)]\s+)?\W*|\W+$")
 _LABEL_WORD = re.compile(
-    r"(?:option|choice|letter|选项)?\s*([A-Za-z])(?:\W+\1)*\s*(?:选项|项)?[吧呢啊的]?", re.IGNORECASE
+    r"(?:option|choice|letter|选项|(?:the\s+)?(?:correct\s+|final\s+|best\s+)?answer(?:\s+is)?\b|(?:正确|最终)?答案[是为选]?|选择?)?"
+    r"[\s:\"'(\[]*([A-Za-z])(?:\W+\1)*\s*(?:选项|项)?[吧呢啊的]?",
+    re.IGNORECASE,
 )
-_CORRECTION = re.compile(r"\b(?:wait|actually|correction|on second thought)\b|\bno,|等等|不对|更正|其实", re.IGNORECASE)
+_LETTER_AND_TEXT = re.compile(r"[\s\"'(\[<]*([A-Z])[)\].:,\s]+(.*)", re.DOTALL)
 _CONCLUSION = re.compile(
     r"\b(?:but|however|so|therefore|thus|hence|final|finally|conclusion|overall|in summary)\b"
     r"|但|不过|所以|因此|综上|最终|故",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
+    r"(?=[suanfcdiht抱对无不看以没请难])(?:"  # changes no match, is faster
     r"\b(?:sorry|unable to|as an ai|no idea|unclear|failed to obtain|none of|no image)\b"
     r"|\b(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:determine|answer|see|tell|help|view|process|provide"
     r"|identify|make out|say)"
-    r"|\b(?:do not|don't) (?:know|have)\b|\bnot (?:sure|certain|enough|possible|provided|clear)\b|\bimpossible to\b"
-    r"|\bhard to (?:say|tell)\b|\btoo (?:blurry|dark|small)\b"
-    r"|抱歉|对不起|无法|不知道|不清楚|看不到|看不清|不能(?:确定|判断|回答)|以上都不|没有正确|请提供|难以",
+    r"|\b(?:do not|don't) (?:know|have)\b|\bnot (?:sure|certain|enough|possible|provided|clear)\b"
+    r"|\bimpossible to\b|\bhard to (?:say|tell)\b|\btoo (?:blurry|dark|small)\b"
+    r"|抱歉|对不起|无法|不知道|不清楚|看不到|看不清|不能(?:确定|判断|回答)|以上都不|没有正确|请提供|难以)",
     re.IGNORECASE,
 )
 _IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
 _SHORT_WORDS = frozenset({"yes", "no", "none", "是", "否", "有", "没有", "没", "对", "错", "不是", "无"})
-_SHORT_ANSWER_END = re.compile(r"\s*(?:[,.;:!\n]|$|的|啊|呢)")
+_SHORT_ANSWER_END = re.compile(
+    r"\s*(?:[,.;:!\n]|$|的|啊|呢)|\s+(?:it|there|this|that|he|she|they|i|we)\b", re.IGNORECASE
+)
 
 
 def extract_option(answer: str | None, options: Mapping[str, str]) -> str | None:
@@ -72,13 +86,19 @@ def match_option(answer: str | None, options: Mapping[str, str]) -> Match:
 
 
 def _read_bare(text: str, options: Mapping[str, str]) -> Match | None:
-    """The whole text as a letter or as an option's text."""
+    """The whole text as a letter, an option's text, or both."""
     core = _AROUND_LETTER.sub("", text)
     word = _LABEL_WORD.fullmatch(core)
     if word and word.group(1).upper() in options:
         return Match(word.group(1).upper(), "letter")
-    same = [label for label, option in options.items() if same_text(text, option)]
-    return Match(same[0], "text") if len(same) == 1 else None
+    said = folded(text)
+    same = [label for label, option in options.items() if said and folded_option(option) == said]
+    if same:
+        return Match(same[0], "text") if len(same) == 1 else None
+    both = _LETTER_AND_TEXT.match(text)
+    if both and both.group(1) in options and folded(both.group(2)) == folded_option(options[both.group(1)]):
+        return Match(both.group(1), "letter and text")
+    return None
 
 
 def _read_alone(text: str, options: Mapping[str, str]) -> Match | None:
@@ -105,9 +125,9 @@ def _read_prose(text: str, options: Mapping[str, str]) -> Match:
     if _REFUSAL.search(text):
         plain = [m for m in plain if _REFUSAL.search(options[m.label])]
         return _only(plain, "text") or Match(None, "refusal")
-    stated = [m for m in plain if not is_denied(text, m.start)]
+    stated = [m for m in plain if not is_denied(text, m.start) and not is_absent_after(text, m.end)]
     return (
-        _last_line(text, options)
+        _last_line(text, options, found)
         or _bracketed(text, options, stated)
         or _only(stated, "text")
         or Match(None, "no claim")
@@ -116,15 +136,14 @@ def _read_prose(text: str, options: Mapping[str, str]) -> Match:
 
 def _decide(text: str, made: list[Claim]) -> Match:
     """One label out of claims that may differ, or nothing."""
-    corrections = [hit.end() for hit in _CORRECTION.finditer(text)]
+    corrections = [hit.end() for hit in CORRECTION.finditer(text)]
     corrected = [claim for claim in made if corrections and claim.at >= corrections[-1]]
     made = corrected or made
     strongest = max(claim.strength for claim in made)
     heard = [claim for claim in made if claim.strength == strongest]
-    if any(claim.label is not None for claim in made) and strongest < STRONG:
-        heard = [claim for claim in heard if claim.label is not None]
-    last = heard[-1]
-    rivals = [claim for claim in heard if claim.label != last.label]
+    singles = [claim for claim in heard if claim.label is not None]
+    last = singles[-1] if singles and strongest < STRONG else heard[-1]
+    rivals = [claim for claim in heard if claim.label != last.label and claim.at <= last.at]
     if last.by_text and any(c.label not in (None, last.label) for c in made if not c.by_text and c.at > last.at):
         return Match(None, "text and letter differ")
     if last.label is None or (rivals and not _CONCLUSION.search(text, rivals[-1].at, last.at)):
@@ -135,14 +154,16 @@ def _decide(text: str, made: list[Claim]) -> Match:
 def _short_word(text: str, options: Mapping[str, str]) -> str | None:
     """`Yes, ...` where yes is an option: such words count only as the first word, and alone."""
     start = len(text) - len(text.lstrip(_AROUND))
-    words = sorted(((o.strip().lower(), label) for label, o in options.items()), key=lambda item: -len(item[0]))
-    for word, label in words:
-        if word in _SHORT_WORDS and text[start : start + len(word)].lower() == word:
+    words = [(word, label) for label, o in options.items() if (word := o.strip().lower()) in _SHORT_WORDS]
+    for word, label in sorted(words, key=lambda item: -len(item[0])):
+        if text[start : start + len(word)].lower() == word:
             return label if _SHORT_ANSWER_END.match(text, start + len(word)) else None
     return None
 
 
-def _last_line(text: str, options: Mapping[str, str]) -> Match | None:
+def _last_line(text: str, options: Mapping[str, str], found: list[Mention]) -> Match | None:
+    if lists_letters(text) or lists_texts(text, found):
+        return None
     line = text.rstrip().rpartition("\n")[2]
     core = re.split(r"[.!?]\s+", line.rstrip(_AROUND))[-1].strip(_AROUND)
     if core in options:
