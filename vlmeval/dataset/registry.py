@@ -42,7 +42,8 @@ dataset_classes: dict[str, type[Dataset]] = {
 PLANNED_CLASSES = ("OCRBench", "MMMUDataset", "MathVista", "MMVet", "LLaVABench")
 """Upstream's classes that are still to come; naming one says so."""
 
-TRAITS = ("circular", "multi_image", "image_markers", "short_answer", "judge", "yes_no_suffix", "fine_print")
+TRAITS = ("circular", "multi_image", "image_markers", "short_answer", "judge", "yes_no_suffix", "fine_print",
+          "small_images", "own_wording", "reasoning", "chart", "document", "one_word", "detailed")  # fmt: skip
 CONFIG_KEYS = ("class", "dataset", "traits", "mirror")
 
 
