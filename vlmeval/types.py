@@ -37,7 +37,7 @@ class Task:
 
     Traits in use: "circular" (rotated copies count as one), "multi_image" (several images a row),
     "image_markers" (`<image N>` in the text, MMMU), "short_answer" (a word or phrase), "judge" (needs one),
-    "yes_no_suffix", "fine_print" (dense text: more tiles or pixels), "small_images" (crops of words and lines, not to be
+    "yes_no_suffix", "fine_print" (dense text: more tiles or pixels), "small_images" (crops of words, not to be
     blown up), "own_wording" (the question says itself how to answer), "reasoning" (the answer needs room to think),
     "chart" and "document" (pictures of these: more tiles, though not as many as fine print), "one_word" (yes or no and
     nothing else: MME, HallusionBench), "detailed" (an answer at length: LLaVABench).
