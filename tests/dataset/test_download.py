@@ -150,13 +150,13 @@ def test_a_name_that_does_not_resolve_ends_at_once(data_root: Path, monkeypatch:
 
 def test_a_folder_that_cannot_be_written_is_told_with_the_free_bytes(url: str, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("")
-    with pytest.raises(StorageError, match=r"a-file/root cannot be written: Not a directory \(.* GiB .*free\)"):
+    with pytest.raises(StorageError, match=r"a-file/root cannot be written: Not a directory; .* GiB .*free there"):
         ensure_file("Bench", url, MD5, tmp_path / "a-file" / "root")
 
 
 def test_a_full_disk_is_told_with_the_free_bytes(url: str, data_root: Path) -> None:
     (data_root / "Bench.tsv.part").symlink_to("/dev/full")
-    with pytest.raises(StorageError, match=r"cannot be written: No space left on device \(.* GiB .*free\)"):
+    with pytest.raises(StorageError, match=r"cannot be written: the disk is full; .* GiB .*free there"):
         ensure_file("Bench", url, MD5, data_root)
 
 

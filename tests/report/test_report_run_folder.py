@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from score_example import scores
 
+from tests.report.score_example import scores
 from vlmeval.errors import StorageError
 from vlmeval.report import DatasetStatus, link_results, scored_status, update_status
 
@@ -74,7 +74,7 @@ def test_where_links_cannot_be_made_there_are_copies(tmp_path: Path, monkeypatch
 
 
 def test_what_a_crash_left_behind_does_not_stop_linking(tmp_path: Path) -> None:
-    from vlmeval.report.storage import scratch_name
+    from vlmeval.storage import scratch_name
 
     (tmp_path / "T1").mkdir()
     (tmp_path / "T1" / "a.csv").write_text("x")
@@ -87,5 +87,5 @@ def test_a_link_that_cannot_be_placed_is_a_storage_error(tmp_path: Path) -> None
     (tmp_path / "T1").mkdir()
     (tmp_path / "T1" / "a.csv").write_text("x")
     (tmp_path / "a.csv").mkdir()
-    with pytest.raises(StorageError, match="cannot write"):
+    with pytest.raises(StorageError, match="cannot be written"):
         link_results(tmp_path / "T1", tmp_path)

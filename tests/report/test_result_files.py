@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from openpyxl import load_workbook
-from score_example import COLUMNS, PREDICTIONS, SAMPLES, ok, sample, scores
 
+from tests.report.score_example import COLUMNS, PREDICTIONS, SAMPLES, ok, sample, scores
 from vlmeval.report import write_predictions, write_score_files
 from vlmeval.report.result_files import acc_table, file_prefix
 from vlmeval.scoring import score_multiple_choice

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from score_example import scores
 
+from tests.report.score_example import scores
 from vlmeval.report import ScoredRun, print_scores
 from vlmeval.types import Metric, Score
 

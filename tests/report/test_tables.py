@@ -118,7 +118,7 @@ def test_a_full_disk_is_a_storage_error_with_free_bytes_and_keeps_the_old_file(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"cannot write .*No space left on device; .* bytes\) free there"):
+    with pytest.raises(StorageError, match=r"cannot be written: the disk is full; .* bytes\) free there"):
         write_table(tmp_path / "t", ["a"], [["new"]], cast(TableFormat, fmt))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -126,7 +126,7 @@ def test_a_full_disk_is_a_storage_error_with_free_bytes_and_keeps_the_old_file(
 
 def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="cannot write"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write_table(tmp_path / "file" / "t", ["a"], [], "tsv")
 
 

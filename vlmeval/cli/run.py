@@ -15,7 +15,7 @@ from vlmeval.config import ConfigFile, ModelSpec, RunConfig, read_config_file, r
 from vlmeval.dataset.registry import DatasetPlan, resolve_config, resolve_dataset
 from vlmeval.errors import UnknownNameError, UsageError
 from vlmeval.hardware import launch_environment
-from vlmeval.inference.journal import storage_error
+from vlmeval.storage import storage_error
 
 MODEL_FLAGS = (
     "dtype", "attention", "min_pixels", "max_pixels", "max_image_pixels",

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from vlmeval.dataset.known import BASE_URL
 from vlmeval.dataset.progress import BytesProgress
 from vlmeval.dataset.tsv_index import open_index, stored_md5
 from vlmeval.errors import DatasetError, DownloadError, StorageError
+from vlmeval.storage import storage_error
 
 if TYPE_CHECKING:
     from requests import RequestException, Response, Session
@@ -254,17 +255,8 @@ def _storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror} ({_free(path)}); make room, or point LMUData at a folder that "
-            "can be written"
-        ) from error
-
-
-def _free(path: Path) -> str:
-    for folder in (path, *path.parents):
-        with suppress(OSError):
-            return f"{_gib(shutil.disk_usage(folder).free)} free"
-    return "free space unknown"
+        advice = "make room, or point LMUData at a folder that can be written"
+        raise storage_error(path, error, advice) from error
 
 
 def _gib(size_bytes: int) -> str:

@@ -7,17 +7,15 @@ disk once a second, so a power cut loses at most that. A torn last line is skipp
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vlmeval.errors import StorageError
+from vlmeval.storage import storage_error
 from vlmeval.types import Index, Prediction
 
 SYNC_INTERVAL_S = 1.0
@@ -105,18 +103,3 @@ def _ends_torn(path: Path) -> bool:
             return False
         file.seek(-1, os.SEEK_END)
         return file.read(1) != b"\n"
-
-
-def storage_error(path: Path, error: OSError) -> StorageError:
-    """An OSError on writing, in words: where, how much room is left, and what to do."""
-    where = path if path.is_dir() else path.parent
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        try:
-            free = f", {shutil.disk_usage(where).free / 2**20:.1f} MiB free"
-        except OSError:
-            free = ""
-        return StorageError(
-            f"{path}: the disk is full{free}; everything finished is kept: make room, or move the folder, and start "
-            "the same command again"
-        )
-    return StorageError(f"{path} cannot be written: {error.strerror or error}; choose another --work-dir?")

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from vlmeval.errors import StorageError, UsageError
 from vlmeval.inference.fingerprint import changed_settings, settings_fingerprint
-from vlmeval.inference.journal import storage_error
+from vlmeval.storage import replace_file, storage_error
 
 RECORD = "run.json"
 _NOT_IN_A_FILE_NAME = re.compile(r"[^\w.\-+=@]+")
@@ -106,9 +106,5 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _write_record(path: Path, record: Mapping[str, Any]) -> None:
-    target, draft = path / RECORD, path / f"{RECORD}.part"
-    try:
-        draft.write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-        draft.replace(target)
-    except OSError as error:
-        raise storage_error(target, error) from error
+    text = json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n"
+    replace_file(path / RECORD, text.encode("utf-8", "backslashreplace"))

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlmeval.report.score_json import score_json
-from vlmeval.report.storage import replace_file
 from vlmeval.report.tables import Cell, TableFormat, Written, write_table
+from vlmeval.storage import replace_file
 from vlmeval.types import Index, Prediction, RowScore, Sample, Score
 
 FAILED_TEXT = "Failed to obtain answer."

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vlmeval.report.score_json import pretty_json
-from vlmeval.report.storage import cannot_write, replace_file, scratch_name
+from vlmeval.storage import replace_file, scratch_name, storage_error
 from vlmeval.types import Score
 
 STATUS_FILE = "status.json"
@@ -103,5 +103,5 @@ def _link(target: Path, link: Path) -> Path:
     except OSError as error:
         with contextlib.suppress(OSError):
             temp.unlink()
-        raise cannot_write(link, error) from error
+        raise storage_error(link, error) from error
     return link

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Union
 
 from vlmeval.errors import MissingPackageError, UnknownNameError
-from vlmeval.report.storage import cannot_write, replace_file
+from vlmeval.storage import replace_file, storage_error
 
 if TYPE_CHECKING:
     from openpyxl.worksheet._write_only import WriteOnlyWorksheet
@@ -112,7 +112,7 @@ def _write_xlsx(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> Writ
     try:
         content, cut = _xlsx_bytes(columns, rows)
     except OSError as error:  # openpyxl streams through the folder for temporary files
-        raise cannot_write(path, error) from error
+        raise storage_error(path, error) from error
     replace_file(path, content)
     if not cut:
         return Written(path=path)

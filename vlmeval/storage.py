@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from vlmeval.errors import StorageError
 
 GIB = 1024**3
+KEPT = "everything finished is kept: make room or choose another --work-dir, and start the same command again"
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -26,7 +28,7 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temp.unlink()
-        raise cannot_write(path, error) from error
+        raise storage_error(path, error) from error
 
 
 def scratch_name(folder: Path) -> Path:
@@ -34,12 +36,14 @@ def scratch_name(folder: Path) -> Path:
     return folder / f".writing-{os.getpid()}-{threading.get_ident()}"
 
 
-def cannot_write(path: Path, error: OSError) -> StorageError:
-    """The error for the user: what failed where, and how much room there is."""
-    return StorageError(
-        f"cannot write {path}: {error.strerror or error}; {free_space(path)}; "
-        "try another --work-dir, or make room and start the same command again"
-    )
+def storage_error(
+    path: Path,
+    error: OSError,
+    advice: str = KEPT,
+) -> StorageError:
+    """The error for the user: what failed where, how much room there is, and what to do."""
+    reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+    return StorageError(f"{path} cannot be written: {reason}; {free_space(path)}; {advice}")
 
 
 def free_space(path: Path) -> str:
@@ -47,5 +51,5 @@ def free_space(path: Path) -> str:
     for folder in (path, *path.parents):
         with contextlib.suppress(OSError):
             free_bytes = shutil.disk_usage(folder).free
-            return f"{free_bytes / GIB:.2f} GiB ({free_bytes} bytes) free there"
+            return f"{free_bytes / GIB:.2f} GiB ({free_bytes:,} bytes) free there"
     return "free space unknown"
