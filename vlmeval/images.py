@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
+import struct
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,21 +72,31 @@ def open_image(value: ImageValue, max_pixels: int = DEFAULT_MAX_IMAGE_PIXELS) ->
     if not data:
         raise ImageError(f"{name}: the image is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns above half of its own limit; ours is checked below with a message the user can act on.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise ImageError(_too_large(name, width, height, len(data), max_pixels))
-                return image.convert("RGB")
+        with _open_header(data) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(_too_large(name, width, height, len(data), max_pixels))
+            return image.convert("RGB")
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: {len(data)} bytes that are no image Pillow knows") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         # Pillow's decoders raise any of these for broken or truncated data.
         raise ImageError(f"{name}: the image is broken or truncated ({error})") from error
+
+
+def _open_header(data: bytes) -> PILImage:
+    """Read the header only. Pillow's own limit is lifted meanwhile: ours is checked next, and the user can raise it."""
+    from PIL import Image
+
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(data))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+_pillow_limit = threading.Lock()
 
 
 def _encoded(value: str | ImageSource) -> tuple[str, bytes]:

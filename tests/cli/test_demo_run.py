@@ -166,7 +166,7 @@ def test_bad_rows_fail_by_name_and_the_rest_is_answered(
     assert "10,000,000,000 pixels" in records[6].error and "--max-image-pixels" in records[6].error
     for index in bad:
         assert f"sample {index} failed" in told.err
-    assert "failed: 8 of 12 samples" in told.out
+    assert "failed: 8 (index 1, 2" in told.out
 
 
 def test_a_run_in_which_nothing_could_be_answered_is_no_success(
@@ -183,7 +183,7 @@ def test_a_run_in_which_nothing_could_be_answered_is_no_success(
         str(tmp_path / "out"),
     ]
     assert main(arguments) == 1
-    assert "failed: 3 of 3 samples" in capsys.readouterr().out
+    assert "failed: 3 (index 0, 1, 2) of 3 samples" in capsys.readouterr().out
 
 
 def test_a_path_named_like_a_known_benchmark_takes_its_traits(

@@ -87,16 +87,14 @@ class Clock:
         recipe = self.recipe
         if recipe.minutes is not None:
             return (time.monotonic() - self.started) / (60 * recipe.minutes)
-        assert recipe.steps is not None
-        return self._cost(self.step) / self._cost(recipe.steps)
+        return self._cost(self.step) / self._cost(recipe.steps or 0)
 
     @property
     def vision_only(self) -> bool:
         """Whether the vision tower still trains alone."""
         if self.recipe.minutes is not None:
             return self.progress < self.recipe.vision_share
-        assert self.recipe.vision_steps is not None
-        return self.step < self.recipe.vision_steps
+        return self.step < (self.recipe.vision_steps or 0)
 
     @property
     def learning_rate(self) -> float:
