@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from vlmeval.dataset import (
     resolve_dataset,
     supported_datasets,
 )
-from vlmeval.dataset.known import traits_of_unknown
+from vlmeval.dataset.known import supported_datasets, traits_of_unknown
 from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError
 
 from .file_server import FileServer
@@ -60,6 +62,20 @@ def test_a_known_name_is_fetched_from_the_mirror_and_checked(server: FileServer,
 def test_where_the_full_mmbench_is_not_to_be_had_the_scorable_split_is_named(server: FileServer) -> None:
     with pytest.raises(DownloadError, match=r"answers 404.*MMBench_DEV_EN is the scorable split"):
         open_dataset("MMBench", mirror=server.url)
+
+
+def test_where_the_full_mmbench_is_not_to_be_had_its_scorable_split_stands_in(
+    server: FileServer, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = tsv_bytes([row(1), row(2)])
+    server.files["/benchmarks/MMBench/MMBench_DEV_EN.tsv"] = content
+    spec = replace(supported_datasets["MMBench_DEV_EN"], md5=hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(supported_datasets, "MMBench_DEV_EN", spec)
+    dataset = open_dataset("MMBench", mirror=server.url)
+    assert (dataset.name, len(dataset), dataset.scorable) == ("MMBench_DEV_EN", 2, True)
+    assert dataset.notes[0].startswith("MMBench cannot be had, going on with MMBench_DEV_EN, its scorable split")
+    with pytest.raises(DownloadError, match="answers 404"):
+        open_dataset("MMBench_TEST_EN", mirror=server.url)
 
 
 @pytest.mark.parametrize("name", ["MMBench", "MMBench_TEST_EN"])

@@ -28,6 +28,8 @@ class DatasetSpec:
     md5: str = ""
     traits: frozenset[str] = PLAIN
     scorable_split: str = ""
+    full_file: bool = False
+    """The whole benchmark in one file that only its makers have: its scorable split stands in where it cannot be had."""
 
     @property
     def answer_note(self) -> str:
@@ -43,7 +45,9 @@ class DatasetSpec:
         return (DEMO_FOLDER if self.packaged else data_root) / f"{self.name}.tsv"
 
 
-def _mcq(folder: str, name: str, md5: str, traits: frozenset[str] = PLAIN, scorable_split: str = "") -> DatasetSpec:
+def _mcq(
+    folder: str, name: str, md5: str, traits: frozenset[str] = PLAIN, scorable_split: str = "", full_file: bool = False
+) -> DatasetSpec:
     return DatasetSpec(
         name=name,
         class_name="ImageMCQDataset",
@@ -52,6 +56,7 @@ def _mcq(folder: str, name: str, md5: str, traits: frozenset[str] = PLAIN, scora
         md5=md5,
         traits=traits,
         scorable_split=scorable_split,
+        full_file=full_file,
     )
 
 
@@ -65,14 +70,23 @@ supported_datasets: dict[str, DatasetSpec] = {
         _mcq(_MMBENCH, "MMBench_TEST_EN", "6939fadb0ce626fefc0bdc9c64efc528", CIRCULAR, "MMBench_DEV_EN"),
         _mcq(_MMBENCH, "MMBench_DEV_CN", "08b8fc3324a5ed74155350f57be69fbd", CIRCULAR),
         _mcq(_MMBENCH, "MMBench_TEST_CN", "7e1239baf0ee4c8b513e19705a0f317e", CIRCULAR, "MMBench_DEV_CN"),
-        _mcq(_MMBENCH, "MMBench", "4115aea3383f3dd0083be6a633e0f820", CIRCULAR, "MMBench_DEV_EN"),
-        _mcq(_MMBENCH, "MMBench_CN", "2e053ffc90ea598b1feae13c36dc13ee", CIRCULAR, "MMBench_DEV_CN"),
+        _mcq(_MMBENCH, "MMBench", "4115aea3383f3dd0083be6a633e0f820", CIRCULAR, "MMBench_DEV_EN", full_file=True),
+        _mcq(_MMBENCH, "MMBench_CN", "2e053ffc90ea598b1feae13c36dc13ee", CIRCULAR, "MMBench_DEV_CN", full_file=True),
         _mcq(_MMBENCH, "MMBench_DEV_EN_V11", "30c05be8f2f347a50be25aa067248184", CIRCULAR),
         _mcq(_MMBENCH, "MMBench_TEST_EN_V11", "8d1a704e791df6f5d9fb3ef782b65365", CIRCULAR, "MMBench_DEV_EN_V11"),
         _mcq(_MMBENCH, "MMBench_DEV_CN_V11", "593f9b5f6bea453d870a798b34ae4f37", CIRCULAR),
         _mcq(_MMBENCH, "MMBench_TEST_CN_V11", "156e6569f9547afb16603eca16e85373", CIRCULAR, "MMBench_DEV_CN_V11"),
-        _mcq(_MMBENCH, "MMBench_V11", "b9276414f57af1308dcc4d0cd9b42e7c", CIRCULAR, "MMBench_DEV_EN_V11"),
-        _mcq(_MMBENCH, "MMBench_CN_V11", "95f6980dd1b4de38e3cbffe0305a3f25", CIRCULAR, "MMBench_DEV_CN_V11"),
+        _mcq(
+            _MMBENCH, "MMBench_V11", "b9276414f57af1308dcc4d0cd9b42e7c", CIRCULAR, "MMBench_DEV_EN_V11", full_file=True
+        ),
+        _mcq(
+            _MMBENCH,
+            "MMBench_CN_V11",
+            "95f6980dd1b4de38e3cbffe0305a3f25",
+            CIRCULAR,
+            "MMBench_DEV_CN_V11",
+            full_file=True,
+        ),
         _mcq("VLMEval", "CCBench", "f5dde47f24dc5a6fb6e595b409b466ac", CIRCULAR),
         _mcq("VLMEval", "MMStar", "e1ecd2140806c1b1bbf54b43372efb9e"),
     )

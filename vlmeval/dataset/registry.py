@@ -70,7 +70,12 @@ class DatasetPlan:
 
     def open(self) -> Dataset:
         """Fetch the file if need be, and open it. Raises DatasetError."""
-        self._provide()
+        try:
+            self._provide()
+        except DownloadError as error:
+            if self.spec is None or not self.spec.full_file:
+                raise
+            return self._stand_in(self.spec, error)
         index = index_with_progress(self.path)
         kind, notes = (self.dataset_class, ()) if self.dataset_class else _guess_class(self.name, index)
         return kind(
@@ -82,6 +87,17 @@ class DatasetPlan:
             notes=notes,
             index=index,
         )
+
+    def _stand_in(self, spec: DatasetSpec, error: DownloadError) -> Dataset:
+        """The scorable split under its own name, saying so; if that cannot be had either, the first error counts."""
+        split = resolve_dataset(spec.scorable_split, data_root=self.data_root, mirror=self.mirror)
+        try:
+            dataset = split.open()
+        except DownloadError:
+            raise error from None
+        note = f"{spec.name} cannot be had, going on with {split.name}, its scorable split ({error})"
+        dataset.notes = (note, *dataset.notes)
+        return dataset
 
     def _provide(self) -> None:
         if not self.fetch or self.spec is None:
