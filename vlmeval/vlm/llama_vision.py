@@ -73,11 +73,15 @@ class LlamaVision(TransformersModel):
         return images if any(images) else None
 
     def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
-        """One answer per prompt, in order. Prompts without an image go apart: the image processor takes no empty list,
-        and without images the cross attention is left out."""
+        """One answer per prompt, in order. Prompts go together with those of as many images.
+
+        The image processor takes no prompt without images beside one with some. And where a prompt has fewer images
+        than its batch, transformers lets the tokens before its first image attend to the padding: the answer would
+        depend on its neighbours.
+        """
+        counts = [sum(part["type"] == "image" for part in message) for message in batch]
         answers: dict[int, Answer] = {}
-        for with_image in (True, False):
-            places = [i for i, message in enumerate(batch) if with_image == any(p["type"] == "image" for p in message)]
-            if places:
-                answers.update(zip(places, super().generate_batch([batch[i] for i in places], task), strict=True))
-        return [answers[i] for i in range(len(batch))]
+        for count in sorted(set(counts)):
+            places = [place for place, own in enumerate(counts) if own == count]
+            answers.update(zip(places, super().generate_batch([batch[i] for i in places], task), strict=True))
+        return [answers[place] for place in range(len(batch))]
