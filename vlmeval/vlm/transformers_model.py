@@ -172,7 +172,7 @@ class TransformersModel(BaseModel):
                 use_safetensors=not self.checkpoint.is_pickled,
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise ModelError(f"{folder} cannot be loaded as {self.class_name}: {error}") from error
+            raise ModelError(f"{folder} cannot be loaded as {self.class_name}: {one_line(error)}") from error
         self.model.eval()
         self.processor.tokenizer.padding_side = "left"
         self.model.generation_config = self._generation_config(self.model.generation_config)
@@ -353,6 +353,11 @@ class TransformersModel(BaseModel):
             return tokenizer.decode(tokens, skip_special_tokens=True)
         hidden = set(tokenizer.all_special_ids) - set(tokenizer.convert_tokens_to_ids([THINK_OPEN, THINK_CLOSE]))
         return tokenizer.decode([token for token in tokens.tolist() if token not in hidden])
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without the line breaks that transformers frames it with."""
+    return " ".join(str(error).split())
 
 
 def _flat(images: Any) -> list[PILImage]:
