@@ -213,7 +213,7 @@ def task_text(sample: Sample, task: Task) -> str:
         return f"{question}{yes_no} Answer the question using a single word or phrase."
     if "detailed" in task.traits:
         return f"{question}\nAnswer this question in detail."
-    if "judge" in task.traits:
+    if task.traits & {"judge", "own_wording"}:
         return question
     return f"{question}\nAnswer the question using a single word or phrase."
 

@@ -57,9 +57,10 @@ def sentencepiece_tokenizer(folder: Path, settings: Mapping[str, Any]) -> PreTra
         # Of the roles, some are pieces of the model that no file lists as added.
         if name in by_text and all(token.content != name for token in tokens.values()):
             tokens[by_text[name]] = AddedToken(name, special=True, normalized=False)
-    legacy = settings.get("legacy")
+    # InternLM2's tokenizer pays no heed to `legacy`, although its config may have it.
+    modern = str(settings.get("tokenizer_class", "")).startswith("Llama") and settings.get("legacy") is False
     return PreTrainedTokenizerFast(
-        tokenizer_object=fast_tokenizer(model, tokens, prefix_each_part=True if legacy is None else bool(legacy)),
+        tokenizer_object=fast_tokenizer(model, tokens, prefix_each_part=not modern),
         **names,
         additional_special_tokens=extra,
         add_bos_token=bool(settings.get("add_bos_token", True)),
