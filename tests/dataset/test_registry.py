@@ -22,7 +22,7 @@ from vlmeval.dataset import (
     resolve_dataset,
     supported_datasets,
 )
-from vlmeval.dataset.known import supported_datasets, traits_of_unknown
+from vlmeval.dataset.known import traits_of_unknown
 from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError
 
 from .file_server import FileServer

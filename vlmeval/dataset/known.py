@@ -29,7 +29,7 @@ class DatasetSpec:
     traits: frozenset[str] = PLAIN
     scorable_split: str = ""
     full_file: bool = False
-    """The whole benchmark in one file that only its makers have: its scorable split stands in where it cannot be had."""
+    """The whole benchmark in a file only its makers have: the scorable split stands in where it cannot be had."""
 
     @property
     def answer_note(self) -> str:
