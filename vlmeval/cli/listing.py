@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any, Literal
 
 from vlmeval.errors import UnknownNameError
+from vlmeval.types import Task, TaskType
+
+if TYPE_CHECKING:
+    from vlmeval.config import ModelSpec
+
+
+FAMILIES = {
+    "Qwen2VLChat": "Qwen2-VL",
+    "Qwen2_5_VLChat": "Qwen2.5-VL",
+    "Qwen3VLChat": "Qwen3-VL",
+    "LLaVA_OneVision_HF": "LLaVA-OneVision",
+    "LlamaVision": "Llama-3.2-Vision",
+    "InternVLChat": "InternVL",
+}
+"""Class -> what its models are called; a class that is not here goes by its own name."""
+
+TASK_TYPES: tuple[TaskType, ...] = ("MCQ", "Y/N", "VQA")
 
 
 def list_names(options: argparse.Namespace) -> int:
@@ -22,12 +40,21 @@ def list_names(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    shown = [_model_cells(row) for row in found] if options.what == "models" else found
     table = Table(box=box.SIMPLE_HEAD)
-    for column in found[0]:
-        table.add_column(column, overflow="fold")
-    for row in found:
+    for column in shown[0]:
+        align: Literal["right", "left"] = "right" if column == "weights" else "left"
+        table.add_column(column, overflow="fold", justify=align, no_wrap=column in ("name", "weights"))
+    for row in shown:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(soft_wrap=False).print(table, markup=False)
+    # A file or a pipe has no width of its own: there a row stays on one line.
+    width = None if sys.stdout.isatty() else 200
+    Console(soft_wrap=False, width=width).print(table, markup=False)
+    if options.what == "models":
+        print(
+            "~ worked out from the number of parameters. Any other checkpoint folder or hub id that transformers maps"
+        )
+        print("to an image-text-to-text class runs as well: --model owner/name (see docs/auto_architectures.md).")
     return 0
 
 
@@ -36,12 +63,45 @@ def _cell(value: Any) -> str:
 
 
 def _models() -> list[dict[str, Any]]:
+    """One dict a model, sizes in bytes. Imports no torch and reads no network."""
     from vlmeval.config import supported_VLM
+    from vlmeval.vlm.weight_sizes import weight_size
 
-    return [
-        {"name": spec.name, "class": spec.class_path, "source": spec.source, "notes": spec.notes}
-        for spec in supported_VLM.values()
-    ]
+    rows = []
+    for spec in supported_VLM.values():
+        weight_bytes, exact = weight_size(spec.source)
+        row = {
+            "name": spec.name, "family": FAMILIES.get(spec.class_path, spec.class_path), "class": spec.class_path,
+            "source": spec.source, "weight_bytes": weight_bytes, "weight_bytes_exact": exact,
+            "own_prompts": _own_prompts(spec), "notes": spec.notes,
+        }  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def _own_prompts(spec: ModelSpec) -> list[str]:
+    """Task types that the family words itself; the others are worded by the benchmark."""
+    model = spec()
+    return [kind for kind in TASK_TYPES if model.use_custom_prompt(Task(name="", type=kind))]
+
+
+def _model_cells(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": row["name"],
+        "family": row["family"],
+        "hub id or folder": row["source"],
+        "weights": _size(row["weight_bytes"], row["weight_bytes_exact"]),
+        "prompts": f"own: {', '.join(row['own_prompts'])}" if row["own_prompts"] else "benchmark's",
+        "notes": row["notes"],
+    }
+
+
+def _size(weight_bytes: int | None, exact: bool) -> str:
+    if weight_bytes is None:
+        return "?"
+    gib = weight_bytes / 2**30
+    text = f"{gib:,.0f} GiB" if gib >= 10 else f"{gib:.1f} GiB" if gib >= 0.1 else f"{weight_bytes / 2**20:.1f} MiB"
+    return text if exact else f"~{text}"
 
 
 def _datasets() -> list[dict[str, Any]]:
