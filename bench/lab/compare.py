@@ -1,0 +1,164 @@
+"""Ours against the floor on the lab: CPU seconds, wall seconds and peak memory of whole processes, in alternation.
+
+    python bench/lab/compare.py [FOLDER] [--runs 3] [--batch-size 1] [--modes all infer]
+
+Each round runs floor.py and then `python run.py`, once a mode, each from nothing to its files: fresh process, fresh
+work directory, fresh index. On a shared machine the seconds drift with what the neighbours do, so a ratio is taken
+within a round, and the median of the rounds is what counts. The answers have to be the same, sample by sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from floor import MAX_NEW_TOKENS, MAX_PIXELS, MIN_PIXELS, read_rows
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+QUICK = {
+    "--help": ["--help"],
+    "unknown flag": ["--modle", "Qwen2-VL-Tiny"],
+    "unknown model": ["--model", "Qwen2-VL-Tinny", "--data", "ShapesBench"],
+    "unknown benchmark": ["--model", "Qwen2-VL-Tiny", "--data", "ShapesBensh"],
+    "no such folder": ["--model", "./no-such-checkpoint", "--data", "ShapesBench"],
+}
+CPU_LIMIT, MEMORY_LIMIT, QUICK_LIMIT_S = 1.08, 1.1, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What one process used, as the system counts it."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+    exit_code: int
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compare run.py with floor.py on the lab.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("lab-data"), help="what make_lab.py made")
+    parser.add_argument("--runs", type=int, default=3, help="rounds (3)")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--modes", nargs="+", default=["all", "infer"], help="run.py's --mode (all infer)")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder.resolve()
+
+    rounds = []
+    for number in range(arguments.runs):
+        rounds.append(one_round(folder, arguments.batch_size, arguments.modes))
+        print(f"round {number + 1} of {arguments.runs}, load {os.getloadavg()[0]:.1f}", flush=True)
+        for name, usage in rounds[-1].items():
+            print(f"  {name:<12} {usage.cpu_s:6.2f} s CPU {usage.wall_s:7.2f} s {usage.peak_mib:7.0f} MiB", flush=True)
+    print_table(rounds)
+    return print_quick()
+
+
+def one_round(folder: Path, batch_size: int, modes: list[str]) -> dict[str, Usage]:
+    """The floor, then ours in every mode. Exits if an answer differs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "floor.json"
+        floor = [str(HERE / "floor.py"), str(folder), "--batch-size", str(batch_size), "--out", str(out)]
+        found = {"floor": measure(floor)}
+        expected: dict[str, str] = json.loads(out.read_text())
+        if len(expected) != len(read_rows(folder / "TinyMMB.tsv")):
+            raise SystemExit(f"floor.py gave {len(expected)} answers")
+        for mode in modes:
+            work_dir = Path(scratch) / mode
+            command = [str(ROOT / "run.py"), *run_arguments(folder, batch_size)]
+            command += ["--mode", mode, "--work-dir", str(work_dir)]
+            found[f"ours, {mode}"] = measure(command, VLMEVAL_CACHE=str(work_dir / "cache"))
+            check_answers(work_dir, expected)
+    return found
+
+
+def run_arguments(folder: Path, batch_size: int) -> list[str]:
+    flags = {
+        "--model": folder / "tiny-qwen2vl",
+        "--data": folder / "TinyMMB.tsv",
+        "--min-pixels": MIN_PIXELS,
+        "--max-pixels": MAX_PIXELS,
+        "--max-tokens": MAX_NEW_TOKENS,
+        "--batch-size": batch_size,
+    }
+    return [text for flag, value in flags.items() for text in (flag, str(value))]
+
+
+def measure(command: list[str], **environment: str) -> Usage:
+    """Run a Python script in a process of its own. Exits with what it wrote if it fails."""
+    usage, written = run_python(command, {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment})
+    if usage.exit_code != 0:
+        raise SystemExit(f"{' '.join(command)}\nended with {usage.exit_code}:\n{written[-2000:]}")
+    return usage
+
+
+def run_python(command: list[str], environment: dict[str, str]) -> tuple[Usage, str]:
+    with tempfile.TemporaryFile() as screen:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment}, stdout=screen, stderr=screen
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        usage = Usage(
+            wall_s=time.perf_counter() - started,
+            cpu_s=used.ru_utime + used.ru_stime,
+            peak_mib=used.ru_maxrss / 1024,
+            exit_code=process.returncode,
+        )
+        screen.seek(0)
+        return usage, screen.read().decode(errors="replace")
+
+
+def check_answers(work_dir: Path, expected: dict[str, str]) -> None:
+    """Compares the journal, which is what ours scores and resumes from."""
+    (journal,) = work_dir.glob("*/T*/*.jsonl")
+    records = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    answers = {str(record["index"]): record.get("prediction", "") for record in records}
+    other = [index for index, text in expected.items() if answers.get(index) != text]
+    if other or len(answers) != len(expected):
+        first = f": sample {other[0]}, {expected[other[0]]!r} -> {answers.get(other[0])!r}" if other else ""
+        raise SystemExit(f"{len(other)} of {len(expected)} answers differ from the floor's{first}")
+
+
+def print_table(rounds: list[dict[str, Usage]]) -> None:
+    """Medians, and medians of the ratios to the same round's floor."""
+    print(f"\nmedians of {len(rounds)}, all answers the same; load {os.getloadavg()[0]:.1f}\n")
+    print("| | CPU s | wall s | peak MiB | CPU / floor (each round) | peak / floor |")
+    print("|---|---|---|---|---|---|")
+    for name in rounds[0]:
+        used = [usage[name] for usage in rounds]
+        cpu = [usage[name].cpu_s / usage["floor"].cpu_s for usage in rounds]
+        peak = statistics.median(usage[name].peak_mib / usage["floor"].peak_mib for usage in rounds)
+        middle = [statistics.median(getattr(u, field) for u in used) for field in ("cpu_s", "wall_s", "peak_mib")]
+        each = ", ".join(f"{ratio:.3f}" for ratio in cpu)
+        ratios = f"{statistics.median(cpu):.3f} ({each}) | {peak:.3f}" if name != "floor" else "1 | 1"
+        print(f"| {name} | {middle[0]:.1f} | {middle[1]:.1f} | {middle[2]:.0f} | {ratios} |")
+    print(f"\ntargets: CPU at most {CPU_LIMIT}, peak at most {MEMORY_LIMIT}\n")
+
+
+def print_quick(times: int = 5) -> int:
+    """What is answered without a model. Returns 1 if an error of the user's does not end as one."""
+    print(f"| without a model | wall s, median of {times} (least) | CPU s | exit code |\n|---|---|---|---|")
+    wrong = 0
+    for name, command in QUICK.items():
+        used = [run_python([str(ROOT / "run.py"), *command], {})[0] for _ in range(times)]
+        walls = [usage.wall_s for usage in used]
+        cpu_s, code = statistics.median(usage.cpu_s for usage in used), used[0].exit_code
+        print(f"| {name} | {statistics.median(walls):.2f} ({min(walls):.2f}) | {cpu_s:.2f} | {code} |")
+        wrong += (code == 0) != (name == "--help")
+    print(f"\ntarget: under {QUICK_LIMIT_S} s")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
