@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlmeval.errors import ConfigError, UnknownNameError, UsageError
 from vlmeval.vlm.base import BaseModel
@@ -332,7 +332,7 @@ def _model_entry(path: Path, name: str, entry: dict[str, Any]) -> ModelSpec:
 class RunConfig:
     """One run, checked once: what to evaluate on what, and how.
 
-    `limit` counts rows of each dataset from the first; `generation` are arguments of generate() for every model.
+    `limit` counts rows of each dataset from the first.
     """
 
     models: tuple[ModelSpec, ...]
@@ -345,6 +345,8 @@ class RunConfig:
     seed: int = 0
     reuse: bool = True
     verbose: bool = False
+    prediction_format: Literal["xlsx", "tsv", "csv", "json"] = "xlsx"
+    evaluation_format: Literal["xlsx", "tsv", "csv", "json"] = "csv"
 
     def __post_init__(self) -> None:
         if not self.models or not self.datasets:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,11 +22,13 @@ from vlmeval.inference.run_folder import RunFolder, open_run_folder
 from vlmeval.report.result_files import write_predictions, write_score_files
 from vlmeval.report.run_folder import DatasetStatus, link_results, scored_status, update_status
 from vlmeval.report.screen import ScoredRun
-from vlmeval.report.tables import TableFormat, evaluation_format, prediction_format
 from vlmeval.scoring.protocols import PROTOCOLS
 from vlmeval.types import Index, Prediction, Sample
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.transformers_model import TransformersModel
+
+HEADLINE = "vlmevalkit"
+"""The protocol whose numbers stand in the files other tools read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,7 @@ def evaluate(
             works = [_infer(model, work, folder, config) for work in works]
     else:
         _say_folder(spec, folder)
-    if config.mode != "infer":
-        _report(spec, folder, works, config, scored)
+    scored += _report(folder, works, config)
     answered = sum(record.status == "ok" for work in works for record in work.records.values())
     return answered > 0 or not any(work.requests for work in works)
 
@@ -149,30 +149,27 @@ def _infer(model: BaseModel, work: Work, folder: RunFolder, config: RunConfig) -
     return Work(dataset=work.dataset, requests=work.requests, records=finished(work.requests, read_journal(path)))
 
 
-def _report(
-    spec: ModelSpec, folder: RunFolder, works: Sequence[Work], config: RunConfig, scored: list[ScoredRun]
-) -> None:
-    fmt, note = prediction_format(os.environ.get("PRED_FORMAT"))
-    if note:
-        warn(note)
-    statuses = {}
+def _report(folder: RunFolder, works: Sequence[Work], config: RunConfig) -> list[ScoredRun]:
+    """Write the result files, and score what can be scored unless only inference was asked for."""
+    statuses: dict[str, DatasetStatus] = {}
+    scored = []
     for work in works:
         name, dataset = work.dataset.name, work.dataset
         if not work.records:
             statuses[name] = DatasetStatus(status="skipped", skip_reason="no answers")
             warn(f"{name}: no answers of these settings in {folder.path}, so nothing to score; run --mode infer first")
             continue
-        written = write_predictions(folder.path, spec.name, name, dataset.columns, work.samples, work.records, fmt)
+        fmt = config.prediction_format
+        written = write_predictions(folder.path, folder.model, name, dataset.columns, work.samples, work.records, fmt)
         for line in written.notes:
             warn(line)
-        if not dataset.scorable:
-            statuses[name] = DatasetStatus(
-                status="not scored", prediction_file=written.path.name, skip_reason=dataset.why_not_scorable
-            )
-            say("answers", f"{name}: not scored, {dataset.why_not_scorable}; the answers are in {written.path}")
+        if config.mode == "infer" or not dataset.scorable:
+            reason = dataset.why_not_scorable or "only inference was asked for"
+            statuses[name] = DatasetStatus(status="not scored", prediction_file=written.path.name, skip_reason=reason)
+            say("answers", f"{name}: not scored, {reason}; the answers are in {written.path}")
             continue
-        run = _score(spec, folder, work, written.path, fmt, config)
-        statuses[name] = scored_status(run.scores["vlmevalkit"], written.path)
+        run = _score(folder, work, written.path, config)
+        statuses[name] = scored_status(run.scores[HEADLINE], written.path)
         scored.append(run)
     about = {
         "commit": versions()["commit"],
@@ -182,11 +179,10 @@ def _report(
     }
     update_status(folder.path, about, statuses)
     link_results(folder.path, folder.path.parent)
+    return scored
 
 
-def _score(
-    spec: ModelSpec, folder: RunFolder, work: Work, predictions: Path, fmt: TableFormat, config: RunConfig
-) -> ScoredRun:
+def _score(folder: RunFolder, work: Work, predictions: Path, config: RunConfig) -> ScoredRun:
     name, dataset = work.dataset.name, work.dataset
     scores = {protocol: dataset.score(work.records, protocol, seed=config.seed) for protocol in PROTOCOLS}
     record = folder.record()
@@ -198,20 +194,20 @@ def _score(
     }
     files = write_score_files(
         folder.path,
-        spec.name,
+        folder.model,
         name,
         scores,
         work.samples,
         work.records,
         stamps,
         columns=dataset.columns,
-        fmt=fmt,
-        eval_format=evaluation_format(os.environ.get("EVAL_FORMAT")),
+        fmt=config.prediction_format,
+        eval_format=config.evaluation_format,
     )
     for line in files.notes:
         warn(line)
     paths = (predictions, files.result, files.table, files.score, folder.journal_path(name))
-    return ScoredRun(model=spec.name, dataset=name, scores=scores, files=paths)
+    return ScoredRun(model=folder.model, dataset=name, scores=scores, files=paths, notes=dataset.notes)
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import vlmeval
-from vlmeval.cli.screen import say
+from vlmeval.cli.screen import say, warn
 from vlmeval.config import ConfigFile, ModelSpec, RunConfig, read_config_file, resolve_model
 from vlmeval.dataset.registry import DatasetPlan, resolve_config, resolve_dataset
 from vlmeval.errors import UnknownNameError, UsageError
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from vlmeval.cli.evaluate import evaluate
     from vlmeval.report.screen import ScoredRun, print_scores
 
-    config = run_config(options)
+    config = _with_formats(run_config(options))
     _refuse_several_processes()
     models = [spec() for spec in config.models]
     for model in models:
@@ -52,6 +52,18 @@ def run(options: argparse.Namespace) -> int:
         if scored:
             print_scores(scored)
     return 0 if all(results) else 1
+
+
+def _with_formats(config: RunConfig) -> RunConfig:
+    """The file formats the environment asks for, so that one that cannot be written is told before the work."""
+    from vlmeval.report.tables import evaluation_format, prediction_format
+
+    predictions, note = prediction_format(os.environ.get("PRED_FORMAT"))
+    if note:
+        warn(note)
+    return replace(
+        config, prediction_format=predictions, evaluation_format=evaluation_format(os.environ.get("EVAL_FORMAT"))
+    )
 
 
 def run_config(options: argparse.Namespace) -> RunConfig:

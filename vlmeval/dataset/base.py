@@ -72,7 +72,8 @@ class Dataset:
         cut = copy.copy(self)
         cut._length = limit
         cut.__dict__.pop("indices", None)
-        cut.notes = (*self.notes, f"{self.name}: only the first {limit} of {len(self)} rows")
+        copies = ", so groups of rotated copies may be incomplete" if "circular" in self.task.traits else ""
+        cut.notes = (*self.notes, f"{self.name}: only the first {limit} of {len(self)} rows{copies}")
         return cut
 
     def __len__(self) -> int:
