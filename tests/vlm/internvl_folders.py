@@ -22,9 +22,10 @@ SIDE, PATCH = 56, 14
 TOKENS_PER_TILE = 4
 HIDDEN, HEADS, GROUPS = 32, 4, 2
 IMAGE_TOKENS = ["<img>", "</img>", "<IMG_CONTEXT>", "<quad>"]
-TEMPLATE = {"internlm2": "internlm2-chat", "qwen2": "Hermes-2", "phi3": "phi3-chat", "llama": "Hermes-2"}
+TEMPLATE = {"internlm2": "internlm2-chat", "qwen2": "Hermes-2", "phi3": "phi3-chat", "llama": "Hermes-2",
+            "qwen3": "internvl2_5"}  # fmt: skip
 ARCHITECTURE = {"internlm2": "InternLM2ForCausalLM", "qwen2": "Qwen2ForCausalLM", "phi3": "Phi3ForCausalLM",
-                "llama": "LlamaForCausalLM"}  # fmt: skip
+                "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}  # fmt: skip
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 
 
@@ -97,8 +98,11 @@ def _text_config(language: str, vocabulary: int) -> Any:
     if language == "internlm2":
         rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1000000.0}
         return transformers.LlamaConfig(**shared, rope_parameters=rope)
+    rope = {"rope_type": "default", "rope_theta": 500000.0}
+    if language == "qwen3":
+        return transformers.Qwen3Config(**shared, rope_parameters=rope, head_dim=16)
     cls = transformers.Qwen2Config if language == "qwen2" else transformers.LlamaConfig
-    return cls(**shared, rope_parameters={"rope_type": "default", "rope_theta": 500000.0})
+    return cls(**shared, rope_parameters=rope)
 
 
 def raw_config(language: str, vision: str, vocabulary: int) -> dict[str, Any]:
@@ -116,6 +120,9 @@ def raw_config(language: str, vision: str, vocabulary: int) -> dict[str, Any]:
            "use_cache": False, "initializer_range": 0.02, "rope_scaling": None, "rope_theta": 500000.0}  # fmt: skip
     if language == "internlm2":
         llm |= {"bias": False, "rope_theta": 1000000, "rope_scaling": {"factor": 2.0, "type": "dynamic"}}
+    if language == "qwen3":
+        del llm["tie_word_embeddings"]
+        llm["head_dim"] = 16
     if language == "phi3":
         factors = {"short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 3.0, 4.0, 5.0]}
         llm |= {"rope_scaling": {**factors, "type": "su"}, "original_max_position_embeddings": 1024,
@@ -333,4 +340,5 @@ def _write_llama(folder: Path) -> dict[str, int]:
     return {"size": 256 + len(marks), "image": 256 + marks.index("<IMG_CONTEXT>")}
 
 
-_WRITE_TOKENIZER = {"internlm2": _write_internlm2, "qwen2": _write_qwen2, "phi3": _write_phi3, "llama": _write_llama}
+_WRITE_TOKENIZER = {"internlm2": _write_internlm2, "qwen2": _write_qwen2, "qwen3": _write_qwen2, "phi3": _write_phi3,
+                    "llama": _write_llama}  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from vlmeval.vlm.internvl2_weights import InternVL2ForConditionalGeneration, loa
 from .internvl_folders import LANGUAGES, SIDE, TOKENS_PER_TILE, VISIONS, save_weights, write_folder
 
 Written = tuple[Path, Any]
-COMBINATIONS = [(language, vision) for language in LANGUAGES for vision in VISIONS]
+COMBINATIONS = [(language, vision) for language in LANGUAGES for vision in VISIONS] + [("qwen3", "300M")]
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -239,6 +240,21 @@ class TestPrompt:
             model.prepare([prompt("What does <IMG_CONTEXT> mean?")])
 
 
+def test_a_native_folder_gives_the_inputs_of_its_own_processor(model_of: Callable[[str], InternVLChat]) -> None:
+    model = model_of("internvl")
+    wide, small = noise(400, 130), noise(80, 90, 1)
+    batch = [prompt(wide, small, "What are these?"), prompt("None."), prompt(small, "And this?")]
+    texts = [model.render(message) for message in batch]
+    images = [wide, small, small]
+    theirs = model.processor(
+        text=texts, images=images, padding=True, return_tensors="pt", crop_to_patches=True, min_patches=1, max_patches=6
+    )
+    ours = model.prepare(batch)
+    assert set(ours) == {"input_ids", "attention_mask", "pixel_values"}
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
 class TestBadFolders:
     def test_original_and_converted_weights_in_one_folder(self, own: Path) -> None:
         weights = load_file(own / "model.safetensors")
@@ -283,6 +299,13 @@ class TestBadFolders:
         with pytest.raises(ModelError, match="the tokenizer has no <IMG_CONTEXT>"):
             loaded(own)
 
+    def test_original_weights_under_a_native_config(self, own: Path, folder_of: Callable[[str], Path]) -> None:
+        native = own.parent / "native"
+        shutil.copytree(folder_of("internvl"), native)
+        shutil.copy(own / "model.safetensors", native / "model.safetensors")
+        with pytest.raises(ModelError, match=r"named as OpenGVLab does \(e\.g\. mlp1.*internvl_chat"):
+            loaded(native)
+
     @pytest.mark.parametrize(
         ("changes", "told"),
         [
@@ -296,6 +319,12 @@ class TestBadFolders:
     def test_a_config_that_cannot_be_run(self, own: Path, changes: dict[str, Any], told: str) -> None:
         change_config(own, **changes)
         with pytest.raises(ModelError, match=told):
+            loaded(own)
+
+    def test_a_value_of_the_wrong_type_is_told_with_its_field(self, own: Path) -> None:
+        llm = json.loads((own / "config.json").read_text(encoding="utf-8"))["llm_config"]
+        change_config(own, llm_config={**llm, "num_hidden_layers": "two"})
+        with pytest.raises(ModelError, match=r"no model that can be built: .*num_hidden_layers"):
             loaded(own)
 
     def test_an_unknown_language_model_is_answered_with_the_nearest(self, own: Path) -> None:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
-    InternLM3Config,
     InternVLConfig,
     InternVLVisionConfig,
     LlamaConfig,
@@ -21,7 +21,6 @@ from vlmeval.errors import ModelError, nearest_names
 
 LANGUAGE_MODELS: Mapping[str, type[PreTrainedConfig]] = {
     "InternLM2ForCausalLM": LlamaConfig,
-    "InternLM3ForCausalLM": InternLM3Config,
     "LlamaForCausalLM": LlamaConfig,
     "Phi3ForCausalLM": Phi3Config,
     "Qwen2ForCausalLM": Qwen2Config,
@@ -43,18 +42,21 @@ def native_config(raw: Mapping[str, Any], *, image_token_id: int, has_output_lay
     _check_vision_settings(raw, where)
     language, vision = _section(raw, "llm_config", _LANGUAGE, where), _section(raw, "vision_config", _VISION, where)
     tied = bool(language.get("tie_word_embeddings", False)) or not has_output_layer
-    ratio = float(raw.get("downsample_ratio", 0.5))
-    return InternVLConfig(
-        text_config=_language_config(language, tied, where),
-        vision_config=_vision_config(vision),
-        image_token_id=image_token_id,
-        image_seq_length=tokens_per_tile(raw),
-        downsample_ratio=ratio,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="default",
-        projector_hidden_act="gelu",
-        tie_word_embeddings=tied,
-    )
+    try:
+        return InternVLConfig(
+            text_config=_language_config(language, tied, where),
+            vision_config=_vision_config(vision),
+            image_token_id=image_token_id,
+            image_seq_length=tokens_per_tile(raw),
+            downsample_ratio=float(raw.get("downsample_ratio", 0.5)),
+            vision_feature_layer=-1,
+            vision_feature_select_strategy="default",
+            projector_hidden_act="gelu",
+            tie_word_embeddings=tied,
+        )
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        # transformers checks each field, and some against each other.
+        raise ModelError(f"{where}: config.json describes no model that can be built: {error}") from error
 
 
 def tile_side(raw: Mapping[str, Any]) -> int:
@@ -106,8 +108,6 @@ def _language_config(language: Mapping[str, Any], tied: bool, where: str) -> Pre
             kept[key] = language[key]
     if names[0] == "InternLM2ForCausalLM":
         kept["attention_bias"] = bool(language.get("bias", False))
-    if names[0] == "InternLM3ForCausalLM":
-        kept["attention_bias"], kept["mlp_bias"] = bool(language.get("qkv_bias")), bool(language.get("bias"))
     if names[0] == "Phi3ForCausalLM":
         kept.update(_phi3_rope(language))
     return cls(**{**kept, "tie_word_embeddings": tied})
