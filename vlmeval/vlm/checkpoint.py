@@ -155,7 +155,7 @@ def fetch_config(repo: str, revision: str | None = None) -> dict[str, Any]:
 
 
 def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -180,6 +180,10 @@ def _from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
             f"the hub has no model {repo!r}, or it is private: check the name, or `hf auth login`"
         ) from error
     except LocalEntryNotFoundError as error:
+        # The hub's client refuses a snapshot it holds in part; what is there may be all we need, or tells what lacks.
+        config = try_to_load_from_cache(repo, "config.json", revision=revision)
+        if isinstance(config, str):
+            return Path(config).parent
         raise ModelError(
             f"{repo} is not in the hub's cache and the hub cannot be reached; connect once, or give --model a folder"
         ) from error
