@@ -7,9 +7,10 @@ model class is what `save_checkpoint` writes.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,9 @@ def _tokenizer_corpus() -> Iterator[str]:
         yield from ["system\nYou are a helpful assistant.\nuser\nassistant\n\n"] * 4
 
 
-def _merges(special_tokens: Sequence[str]) -> tuple[dict[str, int], list[tuple[str, str]], Tokenizer]:
-    """Train byte-level BPE; return vocabulary, merges and the trained tokenizer (without special tokens)."""
+@functools.cache
+def _trained_bpe(vocabulary_size: int) -> str:
+    """Byte-level BPE trained on the corpus, without special tokens, as the JSON of `tokenizers`; trained once."""
     trained = Tokenizer(models.BPE())
     trained.normalizer = normalizers.NFC()
     trained.decoder = decoders.ByteLevel()
@@ -138,21 +140,21 @@ def _merges(special_tokens: Sequence[str]) -> tuple[dict[str, int], list[tuple[s
         ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE - len(special_tokens),
+        vocab_size=vocabulary_size,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     trained.train_from_iterator(_tokenizer_corpus(), trainer)
-    model = json.loads(trained.to_str())["model"]
-    return model["vocab"], [(left, right) for left, right in model["merges"]], trained
+    return trained.to_str()
 
 
 def _qwen_tokenizer(family: str, extra: Any) -> Any:
     """A Qwen2 tokenizer with the family's special tokens behind the learned vocabulary."""
-    vocabulary, merges, _ = _merges(SPECIAL_TOKENS[family])
+    model = json.loads(_trained_bpe(VOCABULARY_SIZE - len(SPECIAL_TOKENS[family])))["model"]
+    merges: Any = [tuple(pair) for pair in model["merges"]]  # pairs are what it takes; its annotation says strings
     return transformers.Qwen2Tokenizer(
-        vocab=vocabulary,
-        merges=merges,  # type: ignore[arg-type]  # pairs are what it takes; its annotation says files
+        vocab=model["vocab"],
+        merges=merges,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         unk_token="<|endoftext|>",
@@ -165,7 +167,7 @@ def _qwen_tokenizer(family: str, extra: Any) -> Any:
 def _llama_tokenizer() -> Any:
     """A generic fast tokenizer that, like Llama 3's, puts <|begin_of_text|> before what it encodes."""
     special = SPECIAL_TOKENS["mllama"]
-    _, _, trained = _merges(special)
+    trained = Tokenizer.from_str(_trained_bpe(VOCABULARY_SIZE - len(special)))
     trained.add_special_tokens(list(special))
     begin = special[0]
     trained.post_processor = processors.TemplateProcessing(
