@@ -145,16 +145,13 @@ def test_any_number_of_images_in_one_batch_keeps_the_order_of_answers(model: Tra
     assert model.generate_batch(batch) == [model.generate_batch([message])[0] for message in batch]
 
 
-def test_flash_attention_is_never_chosen(
-    monkeypatch: pytest.MonkeyPatch, folder_of: Callable[[str], Path], model: TransformersModel
-) -> None:
+def test_flash_attention_is_never_chosen(monkeypatch: pytest.MonkeyPatch, folder_of: Callable[[str], Path]) -> None:
     card = Card(index=0, kind="cuda", name="H100", total_bytes=80 * 2**30, free_bytes=79 * 2**30, capability=(9, 0))
     monkeypatch.setattr("vlmeval.vlm.transformers_model.visible_cards", lambda: (card,))
     monkeypatch.setattr("vlmeval.vlm.precision.has_flash_attention", lambda: True)
     assert Qwen2VLChat(str(folder_of("qwen2_vl"))).precision.attention == "flash_attention_2"
     chosen = LlamaVision(str(folder_of("mllama"))).precision
     assert (chosen.attention, chosen.dtype) == ("sdpa", "bfloat16")
-    assert model.model._supports_flash_attn is False, "transformers can do it now: let it"
 
 
 def test_flash_attention_that_is_asked_for_is_refused(folder_of: Callable[[str], Path]) -> None:

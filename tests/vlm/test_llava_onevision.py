@@ -101,7 +101,7 @@ def test_the_prompt_has_as_many_image_tokens_as_the_model_has_features_for_any_s
 
 
 def test_a_text_with_the_image_mark_is_told(model: TransformersModel) -> None:
-    with pytest.raises(SampleError, match="1 x 1"):
+    with pytest.raises(SampleError, match="holds the image mark '<image>'"):
         model.generate_batch([[image(1, 1), text("what is <image>?")]])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vlmeval.errors import SampleError
 from vlmeval.types import Message
 from vlmeval.vlm.transformers_model import TransformersModel
 
@@ -43,16 +44,14 @@ class LLaVA_OneVision_HF(TransformersModel):
     def conversation(self, message: Sequence[Message]) -> list[dict[str, Any]]:
         """One text a turn, with the image token where an image is: the checkpoints' chat template puts all images of
         a turn before its texts, which loses the order."""
-        mark = f"{self.processor.image_token}\n"
-        return [
-            {
-                "role": turn["role"],
-                "content": [
-                    {"type": "text", "text": "".join(part.get("text", mark) for part in turn["content"])},
-                ],
-            }
-            for turn in super().conversation(message)
-        ]
+        mark = self.processor.image_token
+        turns = super().conversation(message)
+        for turn in turns:
+            if any(mark in part.get("text", "") for part in turn["content"]):
+                raise SampleError(f"the text holds the image mark {mark!r}, which would stand for an image")
+            text = "".join(part.get("text", f"{mark}\n") for part in turn["content"])
+            turn["content"] = [{"type": "text", "text": text}]
+        return turns
 
     def arrange_images(self, images: list[list[PILImage]]) -> Any:
         """One list a prompt: from a flat one, processor and model would take every image as alone in its prompt and
