@@ -41,7 +41,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(error: BaseException, inputs: Any, max_new_tokens: int) -> SampleError:
     """How much was asked of how much room, and what to try."""
     rows, tokens = inputs["input_ids"].shape
-    reason = str(error).split("\n")[0].split("If reserved")[0].strip()
+    reason = str(error).split("\n")[0].split("If reserved")[0].strip() or type(error).__name__
     return SampleError(
         f"out of memory answering {rows} prompt{'s' if rows > 1 else ''} of {tokens:,} tokens with up to "
         f"{max_new_tokens:,} new ones: {reason}; try {'--batch-size 1, ' if rows > 1 else ''}--max-pixels 1003520, "

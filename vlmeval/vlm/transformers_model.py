@@ -348,11 +348,11 @@ class TransformersModel(BaseModel):
     def _decode(self, tokens: torch.Tensor) -> str:
         """Text without special tokens, but for the marks of thinking where a tokenizer counts them among these."""
         tokenizer = self.processor.tokenizer
-        special = set(tokenizer.all_special_tokens)
-        if not special & {THINK_OPEN, THINK_CLOSE}:
+        special = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        marks = {i for i, token in special.items() if token in (THINK_OPEN, THINK_CLOSE)}
+        if not marks:
             return tokenizer.decode(tokens, skip_special_tokens=True)
-        hidden = set(tokenizer.all_special_ids) - set(tokenizer.convert_tokens_to_ids([THINK_OPEN, THINK_CLOSE]))
-        return tokenizer.decode([token for token in tokens.tolist() if token not in hidden])
+        return tokenizer.decode([i for i in tokens.tolist() if i not in special or i in marks])
 
 
 def one_line(error: Exception) -> str:
