@@ -203,12 +203,16 @@ def _internvl() -> Iterator[ModelSpec]:
 
 
 def _demo() -> Iterator[ModelSpec]:
-    yield ModelSpec(
-        name="Qwen2-VL-Tiny",
-        class_path="Qwen2VLChat",
-        arguments={"model_path": str(DEMO_FOLDER / "Qwen2-VL-Tiny"), "max_new_tokens": 16},
-        notes="1.2 M parameters, in the package, trained on ShapesBench",
-    )
+    for name, class_path, parameters in (
+        ("Qwen2-VL-Tiny", "Qwen2VLChat", "1.2 M"),
+        ("InternVL-Tiny", "InternVLChat", "1.0 M"),
+    ):
+        yield ModelSpec(
+            name=name,
+            class_path=class_path,
+            arguments={"model_path": str(DEMO_FOLDER / name), "max_new_tokens": 16},
+            notes=f"{parameters} parameters, in the package, trained on ShapesBench",
+        )
 
 
 supported_VLM: dict[str, ModelSpec] = {
