@@ -26,9 +26,6 @@ MODEL_FLAGS = (
 
 def run(options: argparse.Namespace) -> int:
     """Answer and score everything asked for. Returns 1 if a model answered nothing at all, else 0."""
-    from vlmeval.cli.evaluate import evaluate
-    from vlmeval.report.screen import ScoredRun, print_scores
-
     config = _with_formats(run_config(options))
     _refuse_several_processes()
     models = [spec() for spec in config.models]
@@ -36,6 +33,10 @@ def run(options: argparse.Namespace) -> int:
         model.check()
     plans = [_plan(name, config.dataset_settings) for name in config.datasets]
     _check_writable(config.work_dir)
+    # Not before: a mistake in the command is told sooner without what answers and scores.
+    from vlmeval.cli.evaluate import evaluate
+    from vlmeval.report.screen import ScoredRun, print_scores
+
     datasets = [plan.open().head(config.limit) for plan in plans]
     say("vlmeval", vlmeval.__version__)
     for dataset in datasets:
@@ -103,7 +104,7 @@ def _check_trusted(trusted: Sequence[str], specs: Mapping[str, ModelSpec]) -> No
             raise UnknownNameError("model in --trust-remote-code", name, specs)
         if not spec.arguments.get("trust_remote_code"):
             raise UsageError(
-                f"--trust-remote-code {name}: it needs no code of its own ({spec.class_path} runs it); leave it out"
+                f"--trust-remote-code {name}: it needs no code of its own, there is a class for it; leave the flag out"
             )
 
 
