@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
-from vlmeval.config import resolve_model
-from vlmeval.errors import ModelError, SampleError
+from vlmeval.cli.arguments import parse
+from vlmeval.cli.run import run_config
+from vlmeval.config import ModelSpec, resolve_model
+from vlmeval.errors import ModelError, SampleError, UsageError
 from vlmeval.types import Message
 from vlmeval.vlm.architectures import class_for, image_text_classes
 from vlmeval.vlm.auto import AutoVLM
@@ -264,6 +267,39 @@ def test_trust_changes_nothing_where_transformers_has_the_class(llava: Path) -> 
     assert model.stamp()["remote_code"] is False
     config = {"model_type": "llava", "auto_map": AUTO_MAP}
     assert class_for(config, "x", trust_remote_code=True) == "LlavaForConditionalGeneration"
+
+
+def test_pickled_weights_load_when_allowed_and_are_stamped(changed: Any) -> None:
+    folder = changed()
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    question = tiny.question(1, "What?")
+    expected = auto(folder).generate(question)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="--allow-pickled-weights"):
+        auto(folder).generate(question)
+    model = auto(folder, allow_pickle=True)
+    assert model.generate(question) == expected
+    assert model.stamp()["pickled_weights"] is True
+
+
+def command(*arguments: str) -> list[ModelSpec]:
+    """The models of a command line."""
+    return list(run_config(parse(["run", "--data", "ShapesBench", *arguments])).models)
+
+
+def test_flags_reach_the_model_they_name(llava: Path, remote: Path) -> None:
+    trusted = command("--model", str(llava), str(remote), "--trust-remote-code", str(remote))
+    assert ["trust_remote_code" in spec.arguments for spec in trusted] == [False, True]
+    assert command("--model", str(llava), "--allow-pickled-weights")[0].arguments["allow_pickle"] is True
+    with pytest.raises(ModelError, match=f"--trust-remote-code {remote}"):
+        command("--model", str(remote))
+
+
+def test_trust_that_applies_to_nothing_is_refused(llava: Path) -> None:
+    with pytest.raises(UsageError, match="needs no code of its own"):
+        command("--model", str(llava), "--trust-remote-code", str(llava))
+    with pytest.raises(UsageError, match="unknown model in --trust-remote-code 'other'"):
+        command("--model", str(llava), "--trust-remote-code", "other")
 
 
 def test_reading_the_mapping_is_quick() -> None:
