@@ -49,3 +49,9 @@ def bench() -> list[evaluate.BenchRow]:
 def some_rows(bench: list[evaluate.BenchRow]) -> list[evaluate.BenchRow]:
     """36 questions, six of each type, with all their rotations: 120 rows."""
     return [row for row in bench if row.group <= 36]
+
+
+@pytest.fixture(scope="session")
+def few_rows(some_rows: list[evaluate.BenchRow]) -> list[evaluate.BenchRow]:
+    """The same 36 questions without their rotations; guessing scores a third."""
+    return some_rows[:36]

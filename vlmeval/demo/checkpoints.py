@@ -27,7 +27,9 @@ TILE_SIDE = shapes.IMAGE_SIDE
 IMAGE_TOKENS = 16
 """Image tokens of one tile in every family: a grid of 4 x 4 cells of 28 x 28 pixels."""
 
-VOCABULARY_SIZE = 640
+MAX_WORD_PIECES = 632
+"""Limit of the learned vocabulary; the corpus runs out of merges before it."""
+
 MAX_TOKENS = 2048
 
 WORD_PATTERN = (
@@ -128,7 +130,7 @@ def _tokenizer_corpus() -> Iterator[str]:
 
 
 @functools.cache
-def _trained_bpe(vocabulary_size: int) -> str:
+def _trained_bpe() -> str:
     """Byte-level BPE trained on the corpus, without special tokens, as the JSON of `tokenizers`; trained once."""
     trained = Tokenizer(models.BPE())
     trained.normalizer = normalizers.NFC()
@@ -140,7 +142,7 @@ def _trained_bpe(vocabulary_size: int) -> str:
         ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary_size,
+        vocab_size=MAX_WORD_PIECES,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -150,7 +152,7 @@ def _trained_bpe(vocabulary_size: int) -> str:
 
 def _qwen_tokenizer(family: str, extra: Any) -> Any:
     """A Qwen2 tokenizer with the family's special tokens behind the learned vocabulary."""
-    model = json.loads(_trained_bpe(VOCABULARY_SIZE - len(SPECIAL_TOKENS[family])))["model"]
+    model = json.loads(_trained_bpe())["model"]
     merges: Any = [tuple(pair) for pair in model["merges"]]  # pairs are what it takes; its annotation says strings
     return transformers.Qwen2Tokenizer(
         vocab=model["vocab"],
@@ -167,7 +169,7 @@ def _qwen_tokenizer(family: str, extra: Any) -> Any:
 def _llama_tokenizer() -> Any:
     """A generic fast tokenizer that, like Llama 3's, puts <|begin_of_text|> before what it encodes."""
     special = SPECIAL_TOKENS["mllama"]
-    trained = Tokenizer.from_str(_trained_bpe(VOCABULARY_SIZE - len(special)))
+    trained = Tokenizer.from_str(_trained_bpe())
     trained.add_special_tokens(list(special))
     begin = special[0]
     trained.post_processor = processors.TemplateProcessing(

@@ -38,7 +38,8 @@ SHIPPED_FOLDER = {
 }
 """Family -> the checkpoint in this package."""
 
-MAX_NEW_TOKENS = 8
+MAX_NEW_TOKENS = 4
+"""An answer takes two: its word and the end of turn."""
 
 FAMILY_OF_MODEL_TYPE = {
     "qwen2_vl": "qwen2vl",
