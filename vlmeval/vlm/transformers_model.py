@@ -148,7 +148,9 @@ class TransformersModel(BaseModel):
         }
 
     def seed(self, value: int) -> None:
-        """Seed torch, which draws the tokens."""
+        """Seed torch, which draws the tokens; greedy, nothing is drawn."""
+        if not self.generation["do_sample"]:
+            return
         import torch
 
         torch.manual_seed(value)
