@@ -26,6 +26,8 @@ TEMPLATE = {"internlm2": "internlm2-chat", "qwen2": "Hermes-2", "phi3": "phi3-ch
             "qwen3": "internvl2_5"}  # fmt: skip
 ARCHITECTURE = {"internlm2": "InternLM2ForCausalLM", "qwen2": "Qwen2ForCausalLM", "phi3": "Phi3ForCausalLM",
                 "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}  # fmt: skip
+NEW_ENOUGH = tuple(int(part) for part in transformers.__version__.split(".")[:2]) >= (5, 9)
+"""Whether this transformers can read original folders at all."""
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 
 

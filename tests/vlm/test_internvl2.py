@@ -10,7 +10,7 @@ import pytest
 from vlmeval.config import supported_VLM
 from vlmeval.errors import ModelError, UsageError
 from vlmeval.types import Message, Sample, Task, TaskType
-from vlmeval.vlm.internvl2 import InternVLChat, task_text, tile_limit
+from vlmeval.vlm.internvl2 import InternVLChat, _check_transformers, task_text, tile_limit
 from vlmeval.vlm.internvl2_templates import TEMPLATES, find_template
 
 OLD_SYSTEM = (
@@ -153,3 +153,10 @@ def test_the_prompt_shows_images_before_the_question() -> None:
     assert not InternVLChat("/nowhere", use_custom_prompt=False).use_custom_prompt(task("MCQ"))
     parts: list[Message] = model.build_prompt(sample, task("MCQ"))
     assert [part["type"] for part in parts] == ["text"]
+
+
+def test_a_transformers_too_old_for_original_folders_is_told() -> None:
+    for enough in ("5.9.0", "5.23.0", "6.0.0.dev0"):
+        _check_transformers(enough, "/folder")
+    with pytest.raises(ModelError, match=r"needs transformers 5\.9 or later; installed is 5\.0\.0"):
+        _check_transformers("5.0.0", "/folder")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vlmeval.errors import SampleError, UsageError
+from vlmeval.errors import ModelError, SampleError, UsageError
 from vlmeval.types import Answer, Message, Sample, Task
 from vlmeval.vlm.internvl2_templates import ConversationTemplate, find_template
 from vlmeval.vlm.prompts import CHINESE_LETTER_ONLY, has_chinese, with_images
@@ -28,6 +28,8 @@ TILES_BY_TRAIT: Mapping[str, int] = {"image_markers": 12, "chart": 12, "document
 """The most tiles an image is cut into, by what a benchmark declares."""
 TILES_PER_PROMPT = 64
 """Several images share these, so that a prompt with many stays within memory."""
+ORIGINAL_NEEDS = (5, 9)
+"""The transformers that reads original folders; native ones run with any that the kit takes."""
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
@@ -79,19 +81,20 @@ class InternVLChat(TransformersModel):
         """The checkpoint's processor; for an original folder, its tokenizer and the tiling of its remote code."""
         if not self.is_original:
             return super().load_processor()
-        from transformers import GotOcr2ImageProcessorPil
+        import transformers
 
+        folder, raw = self.checkpoint.folder, self.checkpoint.config
+        _check_transformers(transformers.__version__, str(folder))
         from vlmeval.vlm.internvl2_config import native_config, tile_side, tokens_per_tile
         from vlmeval.vlm.internvl2_tokenizer import load_tokenizer
 
-        folder, raw = self.checkpoint.folder, self.checkpoint.config
         self.template  # noqa: B018  an unknown one is found here, before anything is read
         config = native_config(raw, image_token_id=0, has_output_layer=True, where=str(folder))
         side = tile_side(raw)
         return OriginalProcessor(
             tokenizer=load_tokenizer(folder, config.get_text_config()),
             # The class's own size, mean and deviation are those of another model.
-            image_processor=GotOcr2ImageProcessorPil(
+            image_processor=transformers.GotOcr2ImageProcessorPil(
                 size={"height": side, "width": side}, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD
             ),
             image_seq_length=tokens_per_tile(raw),
@@ -192,6 +195,16 @@ class InternVLChat(TransformersModel):
         # Where the tokenizer does not count the separator among its special tokens, it is still there.
         text = answer.text.split(self.template.stop_token)[0] if self.is_original else answer.text
         return replace(answer, text=text.strip())
+
+
+def _check_transformers(installed: str, folder: str) -> None:
+    """Raise ModelError for a transformers that cannot convert weights by the name of a class."""
+    if tuple(int(part) for part in installed.split(".")[:2]) < ORIGINAL_NEEDS:
+        needed = ".".join(map(str, ORIGINAL_NEEDS))
+        raise ModelError(
+            f"{folder} is in OpenGVLab's layout, which needs transformers {needed} or later; "
+            f"installed is {installed}: pip install --upgrade transformers, or take a -hf folder"
+        )
 
 
 def tile_limit(task: Task | None, images: int, asked: int | None = None) -> int:

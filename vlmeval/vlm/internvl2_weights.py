@@ -79,7 +79,7 @@ def conversions() -> list[WeightConverter | WeightRenaming]:
         r"^vision_model\.embeddings\.patch_embedding\.": "model.vision_tower.embeddings.patch_embeddings.projection.",
         r"^vision_model\.encoder\.layers\.": "model.vision_tower.encoder.layer.",
         vision + r"attn\.proj\.": r"\1.attention.projection_layer.",
-        vision + r"attn\.(?=[qk]_norm\.)": r"\1.attention.",
+        vision + r"attn\.(?=(?:qkv|[qk]_norm)\.)": r"\1.attention.",
         vision + r"norm1\.": r"\1.layernorm_before.",
         vision + r"norm2\.": r"\1.layernorm_after.",
         vision + r"ls1": r"\1.lambda_1",
@@ -97,7 +97,7 @@ def conversions() -> list[WeightConverter | WeightRenaming]:
     renamings = [WeightRenaming(source, target) for source, target in names.items()]
     return [
         *renamings,
-        WeightConverter("attn.qkv", _projections("attention"), [Chunk(dim=0)]),
+        WeightConverter("attention.qkv", _projections("attention"), [Chunk(dim=0)]),
         WeightConverter("attention.wqkv", _projections("self_attn"), [SplitInternLM2Attention()]),
     ]
 
