@@ -7,4 +7,4 @@ say "style"
 say "types"
 "$PYTHON" -m mypy
 say "tests"
-exec "$PYTHON" -m pytest -n 2 -q "$@"
+exec "$PYTHON" -m pytest -n 2 --dist loadfile -q "$@"
