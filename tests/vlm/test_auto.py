@@ -21,7 +21,7 @@ from vlmeval.cli.run import run_config
 from vlmeval.config import ModelSpec, resolve_model
 from vlmeval.errors import ModelError, SampleError, UsageError
 from vlmeval.types import Message
-from vlmeval.vlm.architectures import class_for, image_text_classes
+from vlmeval.vlm.architectures import class_for, image_text_classes, installed_version
 from vlmeval.vlm.auto import AutoVLM
 
 from . import auto_architectures as tiny
@@ -59,6 +59,8 @@ def test_architecture_answers_sees_the_image_and_batches(name: str, tmp_path: Pa
     if package and importlib.util.find_spec(package) is None:
         pytest.skip(f"transformers needs {package} for it")
     outcome = tiny.attempt(name, tmp_path)
+    if "module transformers has no attribute" in outcome.failure:
+        pytest.skip(f"transformers {installed_version()} lacks a class for it")
     assert not outcome.failure
     assert outcome.sees_image
     assert outcome.batch_equal
