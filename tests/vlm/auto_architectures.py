@@ -263,8 +263,8 @@ def mistral3() -> Pair:
         pictures, words, patch_size=PATCH, spatial_merge_size=2, chat_template=template("[IMG]")
     )
     config = tf.Mistral3Config(
-        text_config=text(words, "mistral"), vision_config=tower("pixtral", head_dim=8, image_size=56), spatial_merge_size=2,
-        **ids(words, image_token_index="[IMG]"),
+        text_config=text(words, "mistral"), vision_config=tower("pixtral", head_dim=8, image_size=56),
+        spatial_merge_size=2, **ids(words, image_token_index="[IMG]"),
     )  # fmt: skip
     return processor, config
 
@@ -275,8 +275,8 @@ def pixtral() -> Pair:
     pictures = tf.PixtralImageProcessor(size={"longest_edge": 56}, patch_size=PATCH)
     processor = tf.PixtralProcessor(pictures, words, patch_size=PATCH, chat_template=template("[IMG]"))
     config = tf.LlavaConfig(
-        text_config=text(words, "mistral"), vision_config=tower("pixtral", head_dim=8, image_size=56), vision_feature_layer=-1,
-        vision_feature_select_strategy="full", **ids(words, image_token_index="[IMG]"),
+        text_config=text(words, "mistral"), vision_config=tower("pixtral", head_dim=8, image_size=56),
+        vision_feature_layer=-1, vision_feature_select_strategy="full", **ids(words, image_token_index="[IMG]"),
     )  # fmt: skip
     return processor, config
 
