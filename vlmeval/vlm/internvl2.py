@@ -190,11 +190,12 @@ class InternVLChat(TransformersModel):
         """Images first, then the question; `<image N>` markers stay in the text."""
         return with_images(sample, task_text(sample, task))
 
-    def _answer(self, new: torch.Tensor, prompt_tokens: int, opened: bool) -> Answer:
-        answer = super()._answer(new, prompt_tokens, opened)
+    def _answers(self, output: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> list[Answer]:
+        return [replace(answer, text=self._spoken(answer.text)) for answer in super()._answers(output, inputs)]
+
+    def _spoken(self, text: str) -> str:
         # Where the tokenizer does not count the separator among its special tokens, it is still there.
-        text = answer.text.split(self.template.stop_token)[0] if self.is_original else answer.text
-        return replace(answer, text=text.strip())
+        return (text.split(self.template.stop_token)[0] if self.is_original else text).strip()
 
 
 def _check_transformers(installed: str, folder: str) -> None:

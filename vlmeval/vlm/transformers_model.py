@@ -14,13 +14,13 @@ from vlmeval.images import DEFAULT_MAX_IMAGE_PIXELS, open_image
 from vlmeval.types import Answer, Message, Task
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.checkpoint import Checkpoint, open_checkpoint
-from vlmeval.vlm.generation import cut_at_stop, generation_settings
+from vlmeval.vlm.decoding import Decoder
+from vlmeval.vlm.generation import generation_settings
 from vlmeval.vlm.limits import is_out_of_memory, length_note, out_of_memory
+from vlmeval.vlm.loaded import check_complete, check_image_token, one_line
 from vlmeval.vlm.precision import Precision, check_precision, choose_precision
 from vlmeval.vlm.quantised import check_quantisation, quantisation_method
-from vlmeval.vlm.thinking import CLOSE as THINK_CLOSE
-from vlmeval.vlm.thinking import OPEN as THINK_OPEN
-from vlmeval.vlm.thinking import split_thinking, splitting_wanted
+from vlmeval.vlm.thinking import splitting_wanted
 
 if TYPE_CHECKING:
     import torch
@@ -164,6 +164,8 @@ class TransformersModel(BaseModel):
         folder, chosen = str(self.checkpoint.folder), self.precision
         if chosen.device == "cpu":
             torch.set_num_threads(cpu_threads())
+        from huggingface_hub.errors import StrictDataclassError
+
         try:
             self.processor = self.load_processor()
             check_image_token(self.processor, folder)
@@ -173,7 +175,7 @@ class TransformersModel(BaseModel):
                 device_map={"": chosen.device} if chosen.device != "cpu" else None,
                 use_safetensors=not self.checkpoint.is_pickled,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, StrictDataclassError) as error:
             raise ModelError(f"{folder} cannot be loaded as {self.class_name}: {one_line(error)}") from error
         self.model.eval()
         self.processor.tokenizer.padding_side = "left"
@@ -329,65 +331,26 @@ class TransformersModel(BaseModel):
         return arguments
 
     def _answers(self, output: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> list[Answer]:
-        prompts, mask = inputs["input_ids"], inputs["attention_mask"]
         pad = self.model.generation_config.pad_token_id
+        prompts, mask = inputs["input_ids"], inputs["attention_mask"]
         # Encoder-decoders give back only what is new, after a token to start with.
         start = 1 if self.model.config.is_encoder_decoder else prompts.shape[1]
         return [
-            self._answer(
-                new[new != pad] if pad is not None else new,
-                prompt_tokens=int(row.sum()),
-                opened=self._decode(prompt[-8:]).rstrip().endswith(THINK_OPEN),
-            )
+            self.decoder.answer(new[new != pad] if pad is not None else new, prompt, int(row.sum()))
             for new, prompt, row in zip(output[:, start:], prompts, mask, strict=True)
         ]
 
-    def _answer(self, new: torch.Tensor, prompt_tokens: int, opened: bool) -> Answer:
-        text = cut_at_stop(self._decode(new), self.generation.get("stop_strings"))
-        thinking, text = split_thinking(text, opened) if self.split_thinking else ("", text)
-        return Answer(text=text, thinking=thinking, prompt_tokens=prompt_tokens, new_tokens=new.numel())
-
-    def _decode(self, tokens: torch.Tensor) -> str:
-        """Text without special tokens, but for the marks of thinking where a tokenizer counts them among these."""
-        tokenizer = self.processor.tokenizer
-        special = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        marks = {i for i, token in special.items() if token in (THINK_OPEN, THINK_CLOSE)}
-        if not marks:
-            return tokenizer.decode(tokens, skip_special_tokens=True)
-        return tokenizer.decode([i for i in tokens.tolist() if i not in special or i in marks])
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, without the line breaks that transformers frames it with."""
-    return " ".join(str(error).split())
+    @cached_property
+    def decoder(self) -> Decoder:
+        """From token ids to the answer's text."""
+        return Decoder(
+            self.processor.tokenizer,
+            stop_strings=self.generation.get("stop_strings"),
+            split_thinking=self.split_thinking,
+        )
 
 
 def _flat(images: Any) -> list[PILImage]:
     if isinstance(images, (list, tuple)):
         return [image for item in images for image in _flat(item)]
     return [images] if images is not None else []
-
-
-def check_complete(loading: Mapping[str, Any], folder: str) -> None:
-    """Raise ModelError for weights that the files lack: transformers fills them with random numbers and goes on."""
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        unused = sorted(loading["unexpected_keys"])
-        raise ModelError(
-            f"{folder} lacks {len(missing)} weights of the model ({', '.join(missing[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}) and has {len(unused)} that it does not know"
-            f"{' (' + ', '.join(unused[:3]) + ')' if unused else ''}: the files are of another model or incomplete"
-        )
-
-
-def check_image_token(processor: Any, where: str) -> None:
-    """Raise ModelError if the tokenizer lacks the token that stands for an image: the model would see none."""
-    token = getattr(processor, "image_token", None)
-    if not isinstance(token, str):
-        return
-    found = processor.tokenizer.convert_tokens_to_ids(token)
-    if found is None or (found == processor.tokenizer.unk_token_id and token != processor.tokenizer.unk_token):
-        raise ModelError(
-            f"{where}: the tokenizer has no image token {token!r}, though its {type(processor).__name__} puts it where "
-            "an image goes; take the tokenizer files that belong to this checkpoint"
-        )
