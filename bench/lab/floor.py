@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Answer the lab's questions by a hand-written loop.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("lab-data"), help="what make_lab.py made")
     parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows")
     parser.add_argument("--out", type=Path, help="write the answers here, as JSON by index")
     arguments = parser.parse_args()
 
@@ -36,7 +37,7 @@ def main() -> None:
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world_size > 1:
         dist.init_process_group("gloo")
-    rows = read_rows(arguments.folder / "TinyMMB.tsv")
+    rows = read_rows(arguments.folder / "TinyMMB.tsv")[: arguments.limit]
     answers = answer(arguments.folder / "tiny-qwen2vl", rows[rank::world_size], arguments.batch_size)
     if world_size > 1:
         gathered: list[dict[str, str]] = [{} for _ in range(world_size)]
