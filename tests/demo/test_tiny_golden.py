@@ -88,6 +88,7 @@ def test_golden_sees_another_size(family: str, breakable: Tiny) -> None:
         image_processor.max_patches = 1
     elif family == "llava_onevision":
         image_processor.image_grid_pinpoints = [[112, 112]]
+        broken.model.config.image_grid_pinpoints = [[112, 112]]  # the model itself refuses tiles it does not expect
     else:
         image_processor.max_image_tiles = 1
     assert "wide" in differing_samples(family, broken)
