@@ -41,6 +41,10 @@ class Recipe:
     seed: int = 0
     steps: int | None = None
     vision_steps: int | None = None
+    stop_after: int | None = None
+    """Stop at this step of the `steps` long schedule."""
+    cool_down: int = 0
+    """Steps before `stop_after` over which the learning rate falls to a hundredth of the schedule's."""
     minutes: float | None = None
     vision_share: float = 0.25
     """Share of the minutes that the vision tower trains alone; only with `minutes`."""
@@ -61,6 +65,10 @@ class Recipe:
             raise ValueError(f"vision_steps goes with steps; got steps={self.steps}, vision_steps={self.vision_steps}")
         if self.steps is not None and self.vision_steps is not None and not 0 <= self.vision_steps < self.steps:
             raise ValueError(f"vision_steps={self.vision_steps} must be at least 0 and below steps={self.steps}")
+        if self.stop_after is not None and not 0 <= self.cool_down < self.stop_after <= (self.steps or 0):
+            raise ValueError(
+                f"stop_after={self.stop_after} goes with steps={self.steps}, above cool_down={self.cool_down}"
+            )
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"minutes={self.minutes} must be above 0")
 
@@ -87,6 +95,8 @@ class Clock:
         recipe = self.recipe
         if recipe.minutes is not None:
             return (time.monotonic() - self.started) / (60 * recipe.minutes)
+        if recipe.stop_after is not None and self.step >= recipe.stop_after:
+            return 1.0
         return self._cost(self.step) / self._cost(recipe.steps or 0)
 
     @property
@@ -98,8 +108,11 @@ class Clock:
 
     @property
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine down to a hundredth."""
+        """Linear warm-up, then a cosine down to a hundredth; a linear fall before an early stop."""
         warm = min(1.0, (self.step + 1) / self.recipe.warm_up_steps)
+        left = (self.recipe.stop_after or 0) - self.step
+        if self.recipe.stop_after is not None and left < self.recipe.cool_down:
+            warm *= max(0.01, left / self.recipe.cool_down)
         return self.recipe.learning_rate * warm * max(0.01, 0.5 * (1 + math.cos(math.pi * self.progress)))
 
     @property
@@ -257,6 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="length in minutes of wall clock")
     parser.add_argument("--steps", type=int, help="length in steps, the vision steps included")
     parser.add_argument("--vision-steps", type=int, help="how many of the steps train the vision tower alone")
+    parser.add_argument("--stop-after", type=int, help="stop at this step of the schedule that --steps makes")
+    parser.add_argument("--cool-down", type=int, default=0, help="steps before it over which the learning rate falls")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
@@ -267,6 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=given.seed,
             steps=given.steps,
             vision_steps=given.vision_steps,
+            stop_after=given.stop_after,
+            cool_down=given.cool_down,
             minutes=given.minutes,
         )
     except ValueError as error:
@@ -292,6 +309,7 @@ def training_record(recipe: Recipe, clock: Clock, model: Any) -> dict[str, Any]:
         "command": f"python -m vlmeval.demo.train --family {recipe.family} --out DIR"
         + (f" --minutes {recipe.minutes}" if recipe.minutes is not None else "")
         + (f" --steps {recipe.steps} --vision-steps {recipe.vision_steps}" if recipe.steps is not None else "")
+        + (f" --stop-after {recipe.stop_after} --cool-down {recipe.cool_down}" if recipe.stop_after is not None else "")
         + f" --seed {recipe.seed}",
         "recipe": asdict(recipe),
         "steps": clock.step,
