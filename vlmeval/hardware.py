@@ -219,3 +219,14 @@ def has_flash_attention() -> bool:
 def machine() -> dict[str, str]:
     """What this machine is, for the record of a run."""
     return {"system": platform.platform(), "python": platform.python_version(), "processor": platform.machine()}
+
+
+def auto_split_wanted(environ: Mapping[str, str] = os.environ) -> bool | None:
+    """What AUTO_SPLIT says: True forces a split over the cards, False forbids it, None leaves it to the rule."""
+    text = environ.get("AUTO_SPLIT", "").strip()
+    if text not in ("", "0", "1"):
+        raise UsageError(
+            f"AUTO_SPLIT={text!r} is neither 1 (split over all visible cards) nor 0 (never split); leave it out to "
+            "split only where a card has under 40 GB"
+        )
+    return {"": None, "0": False, "1": True}[text]
