@@ -28,6 +28,18 @@ BEHIND_THE_LAYERS = ("merger", "post", "ln_post", "norm_post", "head", "pooler",
 FEWEST_LAYERS = 2
 
 
+def config_of(raw: Mapping[str, Any]) -> Any:
+    """transformers' config object of a config.json. Raises ModelError for one that is none."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    values = {name: value for name, value in raw.items() if name != "model_type"}
+    try:
+        return AutoConfig.for_model(raw["model_type"], **values)
+    except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"config.json of {raw.get('model_type')!r} cannot be read: {error}") from error
+
+
 def meta_model(config: Any, class_name: str) -> torch.nn.Module:
     """The model of a config without memory for a single weight. Raises ModelError for a config that builds none."""
     import torch
@@ -246,6 +258,9 @@ class _Sizes:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
+        text = model.config.get_text_config(decoder=True)
+        self.experts_per_token = _first(text, "num_experts_per_tok") or 0
+        self.expert_width = _first(text, "moe_intermediate_size", "intermediate_size") or 0
         self.seen: set[int] = set()
         names: dict[int, list[str]] = {}
         for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -266,6 +281,8 @@ class _Sizes:
                         shapes.append((module.in_features, module.out_features))
                     for name, parameter in module.named_parameters(recurse=False):
                         count = self._once(parameter)
+                        if parameter.dim() == 3 and self.experts_per_token:
+                            shapes.append((min(parameter.shape[1:]), self.experts_per_token * self.expert_width))
                         packed = (is_linear and name == "weight") or parameter.dim() == 3
                         linear, other = (linear + count, other) if packed else (linear, other + count)
                     buffer_bytes += sum(_bytes(tensor) for tensor in module.buffers(recurse=False))
@@ -309,7 +326,9 @@ def _shapes(config: Any, blocks: Sequence[Block]) -> Shapes:
         vocabulary=_first(text, "vocab_size") or 0,
         layers=sum(block.role in ("layer", "cross_layer") for block in blocks),
         vision_hidden=_first(vision, "embed_dim", "hidden_size", "width") or 0,
-        vision_layers=sum(len(block.modules) for block in blocks if block.role in ("vision_layer", "vision_tower")),
+        vision_layers=sum(
+            module.rpartition(".")[2].isdigit() for block in blocks if block.is_vision for module in block.modules
+        ),
     )
 
 

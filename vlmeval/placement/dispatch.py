@@ -3,9 +3,10 @@
     dispatch(model, {"model.visual": 0, "model.language_model.layers.0": 0, ...})
     model.generate(**inputs)
 
-accelerate hooks every layer and copies every argument to every one of them. Here a module has a hook only if it lies on
-another card than the code that calls it, or runs after one that does. What a hook brings over is remembered for the rest
-of the forward, so rotary tables, masks and cross-attention states reach each card once; small arguments travel together.
+accelerate hooks every layer and copies every argument to every one of them. Here a module has a hook only if it lies
+on another card than the code that calls it, or runs after one that does. What a hook brings over is remembered for the
+rest of the forward, so rotary tables, masks and cross-attention states reach each card once; small arguments travel
+together: a hop costs one decoded token two copies, and the logits come back in one.
 What the whole model is given is moved to where the component that takes it lives, whichever card it came on.
 """
 
@@ -284,25 +285,27 @@ def _wrap(
 ) -> None:
     """Inputs are moved before `forward` and `generate`, and a mismatch within is explained."""
 
-    def wrapped(inner: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(inner: Callable[..., Any], text: torch.device, images: torch.device) -> Callable[..., Any]:
         @functools.wraps(inner)
         def run(*args: Any, **kwargs: Any) -> Any:
             carrier.forget()
             try:
                 with explained(model, devices):
-                    return inner(*carrier.bring(args, entry), **_entered(carrier, kwargs, entry, pixels))
+                    return inner(*carrier.bring(args, text), **_entered(carrier, kwargs, text, images))
             finally:
                 carrier.forget()
 
         return run
 
-    model.forward = wrapped(model.forward)
+    model.forward = wrapped(model.forward, entry, pixels)
     if hasattr(model, "generate"):
-        model.generate = wrapped(model.generate)
+        # transformers moves what it prepares for each token to the card of the first parameter, one tensor at a time.
+        first = next(model.parameters()).device
+        model.generate = wrapped(model.generate, first, first)
 
 
-def _entered(carrier: Carrier, kwargs: Mapping[str, Any], entry: torch.device, pixels: torch.device) -> dict[str, Any]:
+def _entered(carrier: Carrier, kwargs: Mapping[str, Any], text: torch.device, images: torch.device) -> dict[str, Any]:
     """Arguments of the whole model where the components that take them live."""
-    images = {name: value for name, value in kwargs.items() if name.startswith(PIXELS)}
-    others = {name: value for name, value in kwargs.items() if name not in images}
-    return {**carrier.bring(images, pixels), **carrier.bring(others, entry)}
+    pixels = {name: value for name, value in kwargs.items() if name.startswith(PIXELS)}
+    others = {name: value for name, value in kwargs.items() if name not in pixels}
+    return {**carrier.bring(pixels, images), **carrier.bring(others, text)}

@@ -19,8 +19,8 @@ MISMATCH = re.compile(
 """How torch, its fake tensors and Triton say it."""
 MOST_TENSORS = 6
 WHAT_TO_DO = (
-    "give the parts that met one card (--device-map FILE), or run on one card (AUTO_SPLIT=0, with --max-pixels or 8 bit "
-    "if it is small); this is a fault of the plan or of the model's code, please report it with this message"
+    "give the parts that met one card (--device-map FILE), or run on one card (AUTO_SPLIT=0, with --max-pixels or 8 "
+    "bit if it is small); this is a fault of the plan or of the model's code, please report it with this message"
 )
 
 

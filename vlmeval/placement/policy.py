@@ -186,6 +186,47 @@ def make_plan(
     return replace(plan, notes=tuple(_notes(plan, layout, own, rule, overrides)))
 
 
+def plan_of_map(
+    profile: ModelProfile, workload: Workload, cards: Sequence[Card], given: DeviceMap, overrides: Overrides
+) -> Plan:
+    """The plan a map written by hand amounts to; blocks need not be in order on it."""
+    block_costs = costs(profile, workload)
+    by_index = {card.index: card for card in _capped(cards, overrides)}
+    places = [given[block.modules[0]] for block in profile.blocks]
+    shares = []
+    for index in dict.fromkeys(places):
+        own = [number for number, place in enumerate(places) if place == index]
+        card = by_index[index]
+        names = tuple(profile.blocks[number].name for number in own)
+        shares.append(
+            _share(card, names, [block_costs[number] for number in own], card.free_bytes - overrides.reserve_bytes,
+                   overrides.reserve_bytes)
+        )  # fmt: skip
+    borders = [number for number in range(1, len(places)) if places[number] != places[number - 1]]
+    replica = Replica(
+        cards=tuple(shares),
+        device_map=given,
+        hops=len(borders),
+        token_bytes=sum(block_costs[number].cut_bytes for number in borders),
+    )
+    unused = tuple(card for card in cards if card.index not in places)
+    return Plan(replicas=(replica,), unused=unused, split=len(shares) > 1, reason="--device-map, as given")
+
+
+def _share(
+    card: Card, names: tuple[str, ...], part: Sequence[Cost], capacity_bytes: int, reserve_bytes: int
+) -> CardPlan:
+    return CardPlan(
+        card=card,
+        blocks=names,
+        weight_bytes=sum(cost.weight_bytes for cost in part),
+        kv_bytes=sum(cost.kv_bytes for cost in part),
+        activation_bytes=sum(cost.held_bytes for cost in part) + max(cost.transient_bytes for cost in part),
+        reserve_bytes=reserve_bytes,
+        capacity_bytes=capacity_bytes,
+    )
+
+
 def _capped(cards: Sequence[Card], overrides: Overrides) -> tuple[Card, ...]:
     known = {card.index for card in cards}
     for index in overrides.max_memory:
@@ -259,18 +300,9 @@ class _Layout:
     def _described(self, found: Partition, cards: Sequence[Card], capacities: Sequence[int]) -> Replica:
         shares = []
         for stage in found.stages:
+            names = tuple(block.name for block in self.profile.blocks[stage.first : stage.end])
             part = self.costs[stage.first : stage.end]
-            shares.append(
-                CardPlan(
-                    card=cards[stage.card],
-                    blocks=tuple(block.name for block in self.profile.blocks[stage.first : stage.end]),
-                    weight_bytes=sum(cost.weight_bytes for cost in part),
-                    kv_bytes=sum(cost.kv_bytes for cost in part),
-                    activation_bytes=_activation(part),
-                    reserve_bytes=self.reserve_bytes,
-                    capacity_bytes=capacities[stage.card],
-                )
-            )
+            shares.append(_share(cards[stage.card], names, part, capacities[stage.card], self.reserve_bytes))
         devices = {place: card.index for place, card in enumerate(cards)}
         return Replica(
             cards=tuple(shares),
@@ -278,10 +310,6 @@ class _Layout:
             hops=found.hops,
             token_bytes=sum(self.costs[stage.first].cut_bytes for stage in found.stages[1:]),
         )
-
-
-def _activation(part: Sequence[Cost]) -> int:
-    return sum(cost.held_bytes for cost in part) + max(cost.transient_bytes for cost in part)
 
 
 def _notes(
