@@ -24,7 +24,9 @@ def main() -> None:
         model = meta_model(config_of(known.config), known.class_name)
         profile = derive_profile(model)
         counted = sum(parameter.numel() for parameter in model.parameters())
-        cards = {APPROXIMATE_BYTES[i] / 2e9 for i, config in hub_ids.items() if config == name and i in APPROXIMATE_BYTES}
+        cards = {
+            APPROXIMATE_BYTES[i] / 2e9 for i, config in hub_ids.items() if config == name and i in APPROXIMATE_BYTES
+        }
         (PROFILES / f"{name}.json").write_text(to_json(profile) + "\n", encoding="utf-8")
         same = "" if counted == profile.parameters else f"  DIFFERS from the model's {counted}"
         print(f"{name:32} {profile.parameters / 1e9:8.3f} billion, cards say {sorted(cards)}{same}")

@@ -29,7 +29,7 @@ class LaunchEnvironment:
 class Card:
     """One accelerator as torch numbers it. `capability` is CUDA's (major, minor); None on other kinds.
 
-    `physical` is what the driver or CUDA_VISIBLE_DEVICES calls it where that is not its index: "4", "GPU-8932", "MIG-3e1a".
+    `physical` is what CUDA_VISIBLE_DEVICES calls it where that is not its index: "4", "GPU-8932", "MIG-3e1a".
     """
 
     index: int

@@ -200,7 +200,9 @@ def _tiles(options: argparse.Namespace, arguments: Mapping[str, Any]) -> int:
 
     tasks = [Task(name=name, type="VQA", traits=resolve_dataset(name).traits) for name in options.data]
     asked = arguments.get("max_tiles")
-    return max((tile_limit(task, options.images, asked) for task in tasks), default=tile_limit(None, options.images, asked))
+    return max(
+        (tile_limit(task, options.images, asked) for task in tasks), default=tile_limit(None, options.images, asked)
+    )
 
 
 def image_size(text: str | None) -> tuple[int, int] | None:

@@ -87,8 +87,8 @@ def _misfit_lines(plan: Plan, changes: Sequence[str]) -> Iterator[str]:
         for share in replica.cards:
             if share.load > 1:
                 yield (
-                    f"does not fit: card {share.card.index} ({share.card.name}) needs {share.peak_bytes / GIB:.1f} GiB for "
-                    f"{_span(share)}, and has {share.capacity_bytes / GIB:.1f} GiB after the reserve"
+                    f"does not fit: card {share.card.index} ({share.card.name}) needs {share.peak_bytes / GIB:.1f} GiB "
+                    f"for {_span(share)}, and has {share.capacity_bytes / GIB:.1f} GiB after the reserve"
                 )
     yield "any one of these is enough:" if len(changes) > 1 else "what is left:"
     for change in changes:

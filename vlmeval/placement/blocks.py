@@ -74,9 +74,9 @@ def derive_profile(model: torch.nn.Module) -> ModelProfile:
     blocks = tuple(sizes.block(piece) for piece in pieces)
     return ModelProfile(
         class_name=type(model).__name__,
-        model_type=str(model.config.model_type),
+        model_type=str(_config(model).model_type),
         blocks=blocks,
-        shapes=_shapes(model.config, blocks),
+        shapes=_shapes(_config(model), blocks),
         ties=sizes.ties,
         transformers=transformers.__version__,
     )
@@ -124,7 +124,7 @@ def _ordered_pieces(model: torch.nn.Module) -> list[_Piece]:
 
 
 def _vision_pieces(model: torch.nn.Module, vision: _Side, projector: list[str]) -> list[_Piece]:
-    model_type = str(getattr(model.config, "model_type", ""))
+    model_type = str(getattr(_config(model), "model_type", ""))
     if model_type in TOWERS_LEFT_WHOLE or not vision.layers:
         whole = _Piece("vision tower", "vision_tower", [*vision.before, *vision.layers, *vision.behind])
         return [whole, _Piece("projector", "projector", projector)]
@@ -136,7 +136,8 @@ def _vision_pieces(model: torch.nn.Module, vision: _Side, projector: list[str]) 
 def _language_parts(model: torch.nn.Module) -> tuple[str, str, str]:
     """Names of the language model, its embeddings, and the output layer ("" where the model has none of its own)."""
     names = {id(module): name for name, module in model.named_modules()}
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    owner: Any = model
+    inputs, outputs = owner.get_input_embeddings(), owner.get_output_embeddings()
     embeddings = names.get(id(inputs), "") if inputs is not None else ""
     if not embeddings or "." not in embeddings:
         raise ModelError(f"{type(model).__name__}: its input embeddings are no module of a language model")
@@ -258,7 +259,7 @@ class _Sizes:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
-        text = model.config.get_text_config(decoder=True)
+        text = _config(model).get_text_config(decoder=True)
         self.experts_per_token = _first(text, "num_experts_per_tok") or 0
         self.expert_width = _first(text, "moe_intermediate_size", "intermediate_size") or 0
         self.seen: set[int] = set()
@@ -277,7 +278,7 @@ class _Sizes:
             if isinstance(part, torch.nn.Module):
                 for module in part.modules():
                     is_linear = isinstance(module, torch.nn.Linear)
-                    if is_linear:
+                    if isinstance(module, torch.nn.Linear):
                         shapes.append((module.in_features, module.out_features))
                     for name, parameter in module.named_parameters(recurse=False):
                         count = self._once(parameter)
@@ -330,6 +331,12 @@ def _shapes(config: Any, blocks: Sequence[Block]) -> Shapes:
             module.rpartition(".")[2].isdigit() for block in blocks if block.is_vision for module in block.modules
         ),
     )
+
+
+def _config(model: torch.nn.Module) -> Any:
+    """The model's configuration; torch's own types know nothing of it."""
+    config: Any = model.config
+    return config
 
 
 def _first(config: Any, *names: str) -> int | None:

@@ -121,7 +121,10 @@ def _cost(block: Block, profile: ModelProfile, work: Workload) -> Cost:
         # masked_scatter keeps a prefix sum of eight bytes and a mask of one for each element.
         scatter = work.batch * work.prompt_tokens * shapes.hidden * 9 if work.image_tokens else 0
         return Cost(
-            weight_bytes=weights, held_bytes=states + features, transient_bytes=states + scatter, cut_bytes=8 * work.batch
+            weight_bytes=weights,
+            held_bytes=states + features,
+            transient_bytes=states + scatter,
+            cut_bytes=8 * work.batch,
         )
     if block.role == "head":
         logits = work.batch * shapes.vocabulary * (number + 2 * 4)

@@ -8,7 +8,7 @@ AUTO_SPLIT=1 and =0 and the flags overrule this. `total_bytes` of a card decides
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vlmeval.errors import UsageError
@@ -43,7 +43,9 @@ class Overrides:
         if self.reserve_bytes < 0:
             raise UsageError(f"--reserve of {self.reserve_bytes / 2**30:g} GiB is negative")
         if self.auto_split is False and (self.cards_per_replica or 1) > 1:
-            raise UsageError(f"AUTO_SPLIT=0 forbids --cards-per-replica {self.cards_per_replica}; take one of them away")
+            raise UsageError(
+                f"AUTO_SPLIT=0 forbids --cards-per-replica {self.cards_per_replica}; take one of them away"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,7 @@ def make_plan(
     launch, overrides = launch or LaunchEnvironment(), overrides or Overrides()
     own, left_over = process_cards(_capped(cards, overrides), launch, overrides)
     if launch.world_size > 1:
-        overrides = replace(overrides, cards_per_replica=None, auto_split=True if len(own) > 1 else False)
+        overrides = replace(overrides, cards_per_replica=None, auto_split=len(own) > 1)
     rule = split_rule(own, launch, overrides)
     if overrides.replicas is not None and overrides.replicas * rule.least > len(own):
         each = f" of {rule.least} cards" if rule.least > 1 else ""
@@ -183,7 +185,7 @@ def make_plan(
         split=any(len(replica.cards) > 1 for replica in replicas),
         reason=rule.reason,
     )
-    return replace(plan, notes=tuple(_notes(plan, layout, own, rule, overrides)))
+    return replace(plan, notes=tuple(_notes(plan, layout, own, overrides)))
 
 
 def plan_of_map(
@@ -312,29 +314,28 @@ class _Layout:
         )
 
 
-def _notes(
-    plan: Plan, layout: _Layout, cards: Sequence[Card], rule: Rule, overrides: Overrides
-) -> list[str]:
-    notes = []
+def _notes(plan: Plan, layout: _Layout, cards: Sequence[Card], overrides: Overrides) -> Iterator[str]:
     if plan.split and overrides.auto_split is None:
-        alone = [card for card in cards if layout.replica([card]).worst <= FULL]
-        if alone:
-            worst = min(layout.replica([card]).worst for card in alone)
-            gain = f"{len(alone)} replicas instead of {len(plan.replicas)}" if len(alone) > len(plan.replicas) else (
-                "the same replicas"
-            )
-            notes.append(
-                f"card {alone[0].index} alone would hold a whole replica ({worst:.0%} full): AUTO_SPLIT=0 gives {gain}, "
-                "with no copies between cards"
-            )
+        alone = {card.index: layout.replica([card]).worst for card in cards}
+        yield from _gain_of_not_splitting({index: worst for index, worst in alone.items() if worst <= FULL}, plan)
     if plan.fits and plan.split and plan.worst > COMFORTABLE:
-        notes.append(f"the fullest card is {plan.worst:.0%} full, over the {COMFORTABLE:.0%} wished for")
-    given = sum(len(replica.cards) for replica in plan.replicas)
-    idle = [card for card in plan.unused]
-    if idle:
-        names = ", ".join(str(card.index) for card in idle)
-        notes.append(f"not used: card{'s' if len(idle) > 1 else ''} {names} ({given} of {len(cards)} are)")
-    return notes
+        yield f"the fullest card is {plan.worst:.0%} full, over the {COMFORTABLE:.0%} wished for"
+    if plan.unused:
+        names = ", ".join(str(card.index) for card in plan.unused)
+        yield f"left over: card{'s' if len(plan.unused) > 1 else ''} {names}"
+
+
+def _gain_of_not_splitting(alone: Mapping[int, float], plan: Plan) -> Iterator[str]:
+    """`alone`: load of each card that would hold a whole replica."""
+    if not alone:
+        return
+    index, worst = next(iter(alone.items()))
+    more = len(alone) > len(plan.replicas)
+    gain = f"{len(alone)} replicas instead of {len(plan.replicas)}" if more else "as many replicas"
+    yield (
+        f"card {index} alone would hold a whole replica ({worst:.0%} full): AUTO_SPLIT=0 gives {gain}, without copies "
+        "between cards"
+    )
 
 
 def _visible(count: int) -> str:

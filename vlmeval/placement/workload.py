@@ -158,7 +158,7 @@ def _other(config: Mapping[str, Any], vision: Mapping[str, Any], limits: ImageLi
         image_tokens=total * min(shown, per_tile),
         largest_image_tokens=per_tile,
         pixel_values=total * 3 * side**2,
-        assumed=f"{OTHER_TILES} tiles of {side} pixels an image: how {config.get('model_type')!r} cuts is not known here",
+        assumed=f"{OTHER_TILES} tiles of {side} pixels an image; how {config.get('model_type')!r} cuts is not known",
     )
 
 
