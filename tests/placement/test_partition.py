@@ -17,7 +17,9 @@ BLOCKS = st.lists(
     st.builds(
         Load,
         keeps_bytes=st.integers(0, 60),
+        grows_bytes=st.sampled_from([0, 0, 7, 20]),
         transient_bytes=st.integers(0, 40),
+        is_early=st.booleans(),
         cut_bytes=st.sampled_from([0, 8]),
     ),
     min_size=1,
@@ -41,6 +43,13 @@ def _brute_force(loads: Sequence[Load], capacities: Sequence[int]) -> float:
         for order in set(itertools.permutations(capacities))
         for cuts in _cuts(len(loads), len(capacities))
     )
+
+
+def test_vision_and_the_kv_cache_do_not_need_their_memory_at_once() -> None:
+    vision, layer = Load(keeps_bytes=10, transient_bytes=30, is_early=True), Load(keeps_bytes=10, grows_bytes=25)
+    assert stage_peak([vision]) == 40
+    assert stage_peak([layer]) == 35
+    assert stage_peak([vision, layer]) == 50
 
 
 def _check(found: Partition, loads: Sequence[Load], capacities: Sequence[int]) -> None:

@@ -23,8 +23,10 @@ TOWERS_LEFT_WHOLE: Mapping[str, str] = {
     "mllama": "its vision model stacks hidden states of many layers (torch.stack in modeling_mllama.py)",
 }
 """model_type -> why its vision tower cannot be cut between two cards."""
-BEHIND_THE_LAYERS = ("merger", "post", "ln_post", "norm_post", "head", "pooler", "final", "neck")
-"""Parts of these names beside a tower's layers are used behind them; others before."""
+BEHIND_THE_LAYERS = ("merger", "post", "head", "pooler", "final", "neck")
+"""Parts of a tower with these in their names are used behind its layers, wherever they are defined."""
+BEFORE_THE_LAYERS = ("rotary", "rope", "embed")
+"""Parts with these in their names are used before the layers, wherever they are defined (but an "embedding_norm")."""
 FEWEST_LAYERS = 2
 
 
@@ -110,9 +112,11 @@ def _ordered_pieces(model: torch.nn.Module) -> list[_Piece]:
             projector.append(key)
     _walk(model, text, language, skip={embeddings})
     tied = _is_tied(model, embeddings, head)
-    rotary = [key for key in language.before if key != embeddings]
+    # Phi-4 keeps its encoders beside the embeddings, in the language model.
+    extended = [key for key in language.before if "embed" in key.rpartition(".")[2]]
+    rotary = [key for key in language.before if key not in extended]
     pieces = _vision_pieces(model, vision, projector)
-    pieces.append(_Piece("embeddings", "embeddings", [embeddings, *([head] if head and tied else [])]))
+    pieces.append(_Piece("embeddings", "embeddings", [embeddings, *extended, *([head] if head and tied else [])]))
     for number, layer in enumerate(language.layers):
         role: Role = "cross_layer" if _is_cross_attention(model, layer) else "layer"
         pieces.append(_Piece(f"layer.{number}", role, [layer, *(rotary if number == 0 else [])]))
@@ -169,16 +173,11 @@ def _children_outside(model: torch.nn.Module, text: str, head: str) -> list[str]
 
 
 def _tower_name(model: torch.nn.Module, text: str) -> str:
-    """The part outside the language model with most parameters among those that own a list of layers."""
+    """The part outside the language model with most parameters; one that owns a list of layers goes first."""
     import torch
 
-    best, most = "", 0
-    for key in _children_outside(model, text, ""):
-        part = _get(model, key)
-        if isinstance(part, torch.nn.Module) and _layer_lists(model, key):
-            count = sum(parameter.numel() for parameter in part.parameters())
-            best, most = (key, count) if count > most else (best, most)
-    return best
+    modules = [key for key in _children_outside(model, text, "") if isinstance(_get(model, key), torch.nn.Module)]
+    return max(modules, key=lambda key: (bool(_layer_lists(model, key)), _count(_get(model, key))), default="")
 
 
 def _walk(model: torch.nn.Module, name: str, side: _Side, skip: Iterable[str] = ()) -> None:
@@ -204,9 +203,11 @@ def _walk(model: torch.nn.Module, name: str, side: _Side, skip: Iterable[str] = 
 
 
 def _is_behind(child: str, after_layers: bool, is_language: bool) -> bool:
-    if is_language:
-        return after_layers and "rotary" not in child and "rope" not in child
-    return any(word in child for word in BEHIND_THE_LAYERS) and "pre" not in child.split("_")
+    """Whether a part beside the layers is used behind them: by the order it is defined in, unless its name tells."""
+    if any(word in child for word in BEFORE_THE_LAYERS) and "norm" not in child:
+        return False
+    named = not is_language and any(word in child for word in BEHIND_THE_LAYERS) and "pre" not in child.split("_")
+    return after_layers or named
 
 
 def _layer_lists(model: torch.nn.Module, under: str) -> set[str]:
@@ -254,6 +255,15 @@ def _get(model: torch.nn.Module, key: str) -> Any:
     return getattr(parent, leaf)
 
 
+@dataclass
+class _Counts:
+    linear: int = 0
+    other: int = 0
+    buffer_bytes: int = 0
+    shapes: list[tuple[int, int]] = field(default_factory=list)
+    """Inner and outer size of each linear layer."""
+
+
 class _Sizes:
     """Counts parameters once, tied ones where they come first."""
 
@@ -271,37 +281,44 @@ class _Sizes:
     def block(self, piece: _Piece) -> Block:
         import torch
 
-        linear = other = buffer_bytes = 0
-        shapes: list[tuple[int, int]] = []
+        found = _Counts()
         for key in piece.modules:
             part = _get(self.model, key)
             if isinstance(part, torch.nn.Module):
                 for module in part.modules():
-                    is_linear = isinstance(module, torch.nn.Linear)
-                    if isinstance(module, torch.nn.Linear):
-                        shapes.append((module.in_features, module.out_features))
-                    for name, parameter in module.named_parameters(recurse=False):
-                        count = self._once(parameter)
-                        if parameter.dim() == 3 and self.experts_per_token:
-                            shapes.append((min(parameter.shape[1:]), self.experts_per_token * self.expert_width))
-                        packed = (is_linear and name == "weight") or parameter.dim() == 3
-                        linear, other = (linear + count, other) if packed else (linear, other + count)
-                    buffer_bytes += sum(_bytes(tensor) for tensor in module.buffers(recurse=False))
+                    self._count_module(module, found)
             elif isinstance(part, torch.nn.Parameter):
-                other += self._once(part)
+                found.other += self._once(part)
             else:
-                buffer_bytes += _bytes(part)
-        keeps_precision = piece.role not in ("layer", "cross_layer")
+                found.buffer_bytes += _bytes(part)
+        # Quantisers leave vision, embeddings and the output layer as they are.
+        packed = found.linear if piece.role in ("layer", "cross_layer") else 0
         return Block(
             name=piece.name,
             role=piece.role,
             modules=tuple(piece.modules),
-            parameters=other + (linear if keeps_precision else 0),
-            linear_parameters=0 if keeps_precision else linear,
-            buffer_bytes=buffer_bytes,
-            width=min((inner for inner, _ in shapes), default=0),
-            widest=max((outer for _, outer in shapes), default=0),
+            parameters=found.other + found.linear - packed,
+            linear_parameters=packed,
+            buffer_bytes=found.buffer_bytes,
+            width=min((inner for inner, _ in found.shapes), default=0),
+            widest=max((outer for _, outer in found.shapes), default=0),
         )
+
+    def _count_module(self, module: torch.nn.Module, found: _Counts) -> None:
+        """What a module holds itself. Experts are kept as one tensor of three dimensions, without a Linear."""
+        import torch
+
+        if isinstance(module, torch.nn.Linear):
+            found.shapes.append((module.in_features, module.out_features))
+        for name, parameter in module.named_parameters(recurse=False):
+            are_experts = parameter.dim() == 3 and self.experts_per_token > 0
+            if are_experts:
+                found.shapes.append((min(parameter.shape[1:]), self.experts_per_token * self.expert_width))
+            if are_experts or (isinstance(module, torch.nn.Linear) and name == "weight"):
+                found.linear += self._once(parameter)
+            else:
+                found.other += self._once(parameter)
+        found.buffer_bytes += sum(_bytes(tensor) for tensor in module.buffers(recurse=False))
 
     def _once(self, parameter: torch.nn.Parameter) -> int:
         if id(parameter) in self.seen:

@@ -12,6 +12,7 @@ hidden and I widest inner sizes, kv = 2 x key-value heads x head size x b:
                   cross-attention: keys and values spread over all heads; head: 4 T H b and the logits in float32
 
 The factors are those the fake-card trace shows for transformers 5.23 with sdpa (bench/placement.md has the comparison).
+The vision side runs before there is a KV cache, so a card needs the larger of the two moments (see partition.py).
 What a card holds besides, the context of the driver and what the allocator keeps, is the reserve, not part of this.
 """
 
@@ -85,13 +86,16 @@ class Cost:
     held_bytes: int = 0
     transient_bytes: int = 0
     cut_bytes: int = 0
+    is_vision: bool = False
 
     @property
     def load(self) -> Load:
         """As the partition takes it."""
         return Load(
-            keeps_bytes=self.weight_bytes + self.kv_bytes + self.held_bytes,
+            keeps_bytes=self.weight_bytes + self.held_bytes,
+            grows_bytes=self.kv_bytes,
             transient_bytes=self.transient_bytes,
+            is_early=self.is_vision,
             cut_bytes=self.cut_bytes,
         )
 
@@ -113,7 +117,8 @@ def _cost(block: Block, profile: ModelProfile, work: Workload) -> Cost:
     weights = weight_bytes(block, work)
     if block.is_vision:
         held = work.batch * work.pixel_values * number if block.role in ("vision_entry", "vision_tower") else 0
-        return Cost(weight_bytes=weights, held_bytes=held, transient_bytes=_vision_transient(block, profile, work))
+        transient = _vision_transient(block, profile, work)
+        return Cost(weight_bytes=weights, held_bytes=held, transient_bytes=transient, is_vision=True)
     states = work.batch * work.prompt_tokens * shapes.hidden * number
     crossing = work.batch * shapes.hidden * number
     if block.role == "embeddings":

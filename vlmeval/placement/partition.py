@@ -1,7 +1,8 @@
 """Ordered blocks over unequal cards, exactly: the stages whose fullest card is as little full as can be.
 
-A stage is a run of neighbouring blocks on one card; it needs the sum of what its blocks keep (weights, KV cache, held
-tensors) and the largest of what one of them needs for a moment. The cards may be taken in any order.
+A stage is a run of neighbouring blocks on one card. It needs the sum of what its blocks keep (weights, held tensors)
+and, on top, the larger of two moments: the hungriest early block (vision, before there is a KV cache), or all that
+grows (the KV cache) with the hungriest late block. The cards may be taken in any order.
 
 How: for a bound on the load, let `reach[used]` be the most blocks that the cards of `used` can hold in some order.
 Since a stage never needs less for being longer, filling a card to the bound is never worse, so one pass over the sets
@@ -27,10 +28,15 @@ MOST_SETS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What one block asks of its card. `cut_bytes` cross a border in front of it for each decoded token."""
+    """What one block asks of its card: always, once the language model runs, and for a moment while it runs itself.
+
+    `is_early` blocks run before anything has grown. `cut_bytes` cross a border in front of it for each decoded token.
+    """
 
     keeps_bytes: int
+    grows_bytes: int = 0
     transient_bytes: int = 0
+    is_early: bool = False
     cut_bytes: int = 0
 
 
@@ -79,29 +85,31 @@ def partition(loads: Sequence[Load], capacities: Sequence[int], *, any_order: bo
 
 def stage_peak(loads: Sequence[Load]) -> int:
     """Bytes a card needs for these blocks together."""
-    return sum(load.keeps_bytes for load in loads) + max((load.transient_bytes for load in loads), default=0)
+    early = max((load.transient_bytes for load in loads if load.is_early), default=0)
+    late = max((load.transient_bytes for load in loads if not load.is_early), default=0)
+    return sum(load.keeps_bytes for load in loads) + max(early, late + sum(load.grows_bytes for load in loads))
 
 
 class _Costs:
-    """peak(first, end) in constant time: prefix sums, and a table of the largest transient over 2^k blocks."""
+    """peak(first, end) in constant time: prefix sums, and tables of the largest transient over 2^k blocks."""
 
     def __init__(self, loads: Sequence[Load]) -> None:
         self.count = len(loads)
         self.sums = list(itertools.accumulate((load.keeps_bytes for load in loads), initial=0))
-        self.largest = [[load.transient_bytes for load in loads]]
+        self.grown = list(itertools.accumulate((load.grows_bytes for load in loads), initial=0))
+        self.early = _largest([load.transient_bytes if load.is_early else 0 for load in loads])
+        self.late = _largest([0 if load.is_early else load.transient_bytes for load in loads])
         self.cuts = [load.cut_bytes for load in loads]
-        width = 1
-        while 2 * width <= self.count:
-            row = self.largest[-1]
-            self.largest.append([max(row[i], row[i + width]) for i in range(self.count - 2 * width + 1)])
-            width *= 2
 
     def peak(self, first: int, end: int) -> int:
         if first >= end:
             return 0
         level = (end - first).bit_length() - 1
-        row = self.largest[level]
-        return self.sums[end] - self.sums[first] + max(row[first], row[end - (1 << level)])
+        other = end - (1 << level)
+        early, late = self.early[level], self.late[level]
+        grown = self.grown[end] - self.grown[first]
+        moment = max(early[first], early[other], grown + max(late[first], late[other]))
+        return self.sums[end] - self.sums[first] + moment
 
     def furthest(self, first: int, budget: float) -> int:
         """The largest end such that blocks first..end-1 need no more than the budget."""
@@ -115,7 +123,19 @@ class _Costs:
         return low
 
 
+def _largest(values: list[int]) -> list[list[int]]:
+    """Row k, place i: the largest of values i .. i + 2^k - 1."""
+    rows, width = [values], 1
+    while 2 * width <= len(values):
+        row = rows[-1]
+        rows.append([max(row[i], row[i + width]) for i in range(len(values) - 2 * width + 1)])
+        width *= 2
+    return rows
+
+
 class _Search:
+    """Decides whether a bound on the load can be met, and by which cards."""
+
     def __init__(self, costs: _Costs, capacities: Sequence[int], any_order: bool) -> None:
         self.costs = costs
         self.capacities = capacities

@@ -15,7 +15,7 @@ from vlmeval.errors import UsageError
 from vlmeval.hardware import Card, LaunchEnvironment
 from vlmeval.placement.cost_model import RESERVE_BYTES, Cost, Workload, costs
 from vlmeval.placement.device_map import DeviceMap, device_map
-from vlmeval.placement.partition import Partition, partition
+from vlmeval.placement.partition import Partition, partition, stage_peak
 from vlmeval.placement.profile import ModelProfile
 
 SMALL_CARD_BYTES = 40 * 10**9
@@ -50,7 +50,10 @@ class Overrides:
 
 @dataclass(frozen=True, kw_only=True)
 class CardPlan:
-    """One card's share of a replica, in bytes. `load` is its peak over what is free on it after the reserve."""
+    """One card's share of a replica, in bytes. `load` is its peak over what is free on it after the reserve.
+
+    `activation_bytes` is what the peak takes beside weights and the whole KV cache.
+    """
 
     card: Card
     blocks: tuple[str, ...]
@@ -218,12 +221,13 @@ def plan_of_map(
 def _share(
     card: Card, names: tuple[str, ...], part: Sequence[Cost], capacity_bytes: int, reserve_bytes: int
 ) -> CardPlan:
+    weights, kv = sum(cost.weight_bytes for cost in part), sum(cost.kv_bytes for cost in part)
     return CardPlan(
         card=card,
         blocks=names,
-        weight_bytes=sum(cost.weight_bytes for cost in part),
-        kv_bytes=sum(cost.kv_bytes for cost in part),
-        activation_bytes=sum(cost.held_bytes for cost in part) + max(cost.transient_bytes for cost in part),
+        weight_bytes=weights,
+        kv_bytes=kv,
+        activation_bytes=stage_peak([cost.load for cost in part]) - weights - kv,
         reserve_bytes=reserve_bytes,
         capacity_bytes=capacity_bytes,
     )
