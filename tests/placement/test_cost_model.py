@@ -57,8 +57,13 @@ def test_the_peak_of_one_card_is_that_of_the_trace(
 
 def test_more_of_anything_never_costs_less() -> None:
     base = costs(QWEN_7B, QWEN)
-    for change in ({"batch": 2}, {"text_tokens": 400}, {"new_tokens": 900}, {"vision_tokens": 9000}):
-        more = costs(QWEN_7B, replace(QWEN, **change))
+    for change in (
+        replace(QWEN, batch=2),
+        replace(QWEN, text_tokens=400),
+        replace(QWEN, new_tokens=900),
+        replace(QWEN, vision_tokens=9000),
+    ):
+        more = costs(QWEN_7B, change)
         pairs = list(zip(base, more, strict=True))
         assert all(stage_peak([a.load]) <= stage_peak([b.load]) for a, b in pairs)
         assert any(stage_peak([a.load]) < stage_peak([b.load]) for a, b in pairs), change

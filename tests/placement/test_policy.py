@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_an_a100_of_40_gb_is_no_small_card() -> None:
 
 
 def test_a_large_card_is_split_only_where_it_must_be() -> None:
-    assert shape(plan("4x80", QWEN_72B)) == [[0, 1, 2]] or shape(plan("4x80", QWEN_72B)) == [[0, 1], [2, 3]]
+    assert shape(plan("4x80", QWEN_72B)) == [[0, 1, 2]]
 
 
 def test_total_decides_the_rule_and_free_the_plan() -> None:
@@ -153,7 +154,7 @@ def test_flags_overrule_the_rule() -> None:
         ({"reserve_bytes": 30 * GIB}, "nothing is left"),
     ],
 )
-def test_what_cannot_be_asked_for_is_told(overrides: dict[str, object], told: str) -> None:
+def test_what_cannot_be_asked_for_is_told(overrides: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         plan("2x24", **overrides)
 
