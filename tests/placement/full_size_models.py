@@ -1,4 +1,4 @@
-"""Models of full size on the meta device, with the sizes of the published checkpoints, and a prompt with one picture."""
+"""Models on the meta device with the sizes of the published checkpoints, and a prompt with one picture."""
 
 from __future__ import annotations
 

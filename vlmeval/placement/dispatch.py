@@ -56,9 +56,11 @@ def dispatch(model: nn.Module, device_map: Mapping[str, Device], *, device_type:
 
 def undispatch(model: nn.Module) -> None:
     """Take off the hooks of `dispatch` and of accelerate, if there are any. The tensors stay where they are."""
-    for handle in model.__dict__.pop("_vlmeval_dispatch", ()):
-        handle.remove()
-        for name in ("forward", "generate"):
+    handles = model.__dict__.pop("_vlmeval_dispatch", None)
+    if handles is not None:
+        for handle in handles:
+            handle.remove()
+        for name in ("forward", "generate", "hf_device_map"):
             model.__dict__.pop(name, None)
     if any(hasattr(module, "_hf_hook") for module in model.modules()):
         from accelerate.hooks import remove_hook_from_module
@@ -113,10 +115,10 @@ def _borders(
         if isinstance(child, (nn.ModuleList, nn.ModuleDict)):  # runs nothing itself: its children are called from above
             yield from _borders(child, name, homes, calling, seen)
         elif name in homes.of:  # others hold no tensor: they compute wherever their arguments are
-            seen |= homes.span[name]
             home = homes.of[name]
-            if seen != {home} or home != calling:
+            if home != calling or seen != {home}:
                 yield name, child
+            seen |= homes.span[name]
             if len(homes.span[name]) > 1:  # else all within is on one card
                 yield from _borders(child, name, homes, home, {home})
 

@@ -26,7 +26,7 @@ def test_tensors_of_two_cards_do_not_mix() -> None:
     with real_cards(2):
         left, right = torch.ones(2, device="cuda:0"), torch.ones(2, device="cuda:1")
         with pytest.raises(
-            DeviceMismatchError, match="Expected all tensors to be on the same device.*cuda:0 and cuda:1"
+            DeviceMismatchError, match=r"Expected all tensors to be on the same device.*cuda:0 and cuda:1"
         ):
             left + right
         with pytest.raises(DeviceMismatchError, match="cuda:0"):

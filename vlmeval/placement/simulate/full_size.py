@@ -125,9 +125,9 @@ def full_size_cards(capacities: Mapping[int, int] | None = None) -> Iterator[Ful
 
 @contextlib.contextmanager
 def _for_libraries() -> Iterator[None]:
-    """transformers takes other ways with fake tensors (masks are written out); accelerate knows tied tensors by address.
+    """transformers writes out masks for fake tensors; accelerate knows tied tensors by address, which is 0 for fakes.
 
-    A fake tensor's address is 0; that of its storage tells it from others.
+    The address of a fake tensor's storage tells it from others.
     """
     import transformers.utils.import_utils as transformers_checks
 

@@ -1,7 +1,7 @@
 """Numbers behind fake tensors, where a model needs them.
 
-A fake tensor has a shape and no data; yet models ask small ones for numbers: image grids, token types, masks. Those keep a
-twin on the CPU, and every operation on tensors with twins is repeated on the twins.
+A fake tensor has a shape and no data; yet models ask small ones for numbers: image grids, token types, masks. Those
+keep a twin on the CPU, and every operation on tensors with twins is repeated on the twins.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from vlmeval.placement.simulate import placing
 from vlmeval.placement.simulate.ledger import CardLedger
@@ -108,7 +108,8 @@ def _numbers(leaf: Any) -> Any:
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any], ledger: CardLedger) -> Any:
     """Compute on the CPU; results lie on the card of the inputs, or on the card that was asked for."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    leaves, structure = tree_flatten((args, kwargs))
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if func not in MOVES:
         _check_devices(func, tensors)
     target = _target(func, args, kwargs, tensors)
@@ -116,11 +117,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], ledger: CardLedger) -> An
         _count_copy(func, args, target, ledger)
     if func is aten._local_scalar_dense.default:
         return args[0].numbers.item() if isinstance(args[0], CardTensor) else func(*args)
-    plain = {name: value for name, value in kwargs.items() if name not in ("device", "pin_memory", "non_blocking")}
-    if "device" in kwargs:
-        plain["device"] = torch.device("cpu") if kwargs["device"] is not None else None
+    args, kwargs = tree_unflatten([_numbers(leaf) for leaf in leaves], structure)
     with torch._C._DisableTorchDispatch():
-        result = func(*tree_map(_numbers, args), **tree_map(_numbers, plain))
+        result = func(*args, **_on_host(kwargs))
     if target.type != "cuda":
         return result
     changed = {id(tensor.numbers): tensor for tensor in tensors if isinstance(tensor, CardTensor)}
@@ -130,7 +129,14 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], ledger: CardLedger) -> An
             return leaf
         return changed[id(leaf)] if id(leaf) in changed else _new(leaf, target, ledger)
 
-    return tree_map(on_card, result)
+    return on_card(result) if isinstance(result, torch.Tensor) else tree_map(on_card, result)
+
+
+def _on_host(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: value for name, value in kwargs.items() if name not in ("pin_memory", "non_blocking")}
+    if plain.get("device") is not None:
+        plain["device"] = torch.device("cpu")
+    return plain
 
 
 def _new(numbers: torch.Tensor, device: torch.device, ledger: CardLedger) -> CardTensor:
