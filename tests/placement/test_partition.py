@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmeval.errors import UsageError
-from vlmeval.placement.partition import NEAR, Load, Partition, partition, stage_peak
+from vlmeval.placement.partition import NEAR, Load, Partition, can_hold, partition, stage_peak
 
 BLOCKS = st.lists(
     st.builds(
@@ -143,6 +143,21 @@ def test_160_blocks_over_eight_different_cards_take_well_under_a_second() -> Non
     found = partition(loads, [24000, 12000, 8000, 40000, 48000, 16000, 32000, 11000])
     assert time.process_time() - started < 1.0
     assert found.worst < 1
+
+
+def test_what_fits_is_not_made_to_overflow_for_the_sake_of_a_hop() -> None:
+    loads = [Load(keeps_bytes=99), Load(keeps_bytes=2), Load(keeps_bytes=99)]
+    found = partition(loads, [100, 100, 100])
+    assert found.worst <= 1.0
+    assert can_hold(loads, [100, 100, 100])
+    assert not can_hold(loads, [100, 98])
+    assert not can_hold(loads, [])
+
+
+@given(loads=BLOCKS, capacities=CARDS)
+@settings(max_examples=150, deadline=None)
+def test_can_hold_agrees_with_the_best_partition(loads: list[Load], capacities: list[int]) -> None:
+    assert can_hold(loads, capacities) == (partition(loads, capacities).worst <= 1.0)
 
 
 def test_no_cards_and_cards_without_memory_are_refused() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from vlmeval.hardware import Card, LaunchEnvironment
-from vlmeval.placement.cost_model import Workload
-from vlmeval.placement.policy import Overrides, Plan, make_plan
+from vlmeval.hardware import Card
+from vlmeval.placement.cost_model import Workload, costs
+from vlmeval.placement.partition import can_hold
+from vlmeval.placement.policy import Overrides, Plan
 from vlmeval.placement.profile import ModelProfile
 
 CARD_SIZES_GIB = (8, 12, 16, 24, 32, 48, 80, 141)
@@ -22,10 +23,11 @@ def smallest_changes(
     profile: ModelProfile, workload: Workload, cards: Sequence[Card], overrides: Overrides, plan: Plan
 ) -> list[str]:
     """One line for each kind of change that is enough by itself. Empty only if nothing is."""
-    loose = replace(overrides, auto_split=None, cards_per_replica=None, replicas=1)
 
     def fits(work: Workload, over: Sequence[Card]) -> bool:
-        return make_plan(profile, work, over, LaunchEnvironment(), loose).fits
+        free = (min(card.free_bytes, overrides.max_memory.get(card.index, card.free_bytes)) for card in over)
+        capacities = [own - overrides.reserve_bytes for own in free if own > overrides.reserve_bytes]
+        return can_hold([cost.load for cost in costs(profile, work)], capacities)
 
     changes = [*_of_workload(workload, cards, fits), *_of_cards(workload, cards, fits)]
     return [*changes, offload_line(plan)]

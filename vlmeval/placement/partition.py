@@ -73,14 +73,21 @@ def partition(loads: Sequence[Load], capacities: Sequence[int], *, any_order: bo
     costs = _Costs(loads)
     search = _Search(costs, capacities, any_order)
     worst = search.least_worst()
+    # What fits shall not be made to overflow for the sake of a hop.
+    bound = 1.0 if worst <= 1.0 < worst * NEAR else worst * NEAR
     best: tuple[tuple[float, ...], Partition] | None = None
-    for order in search.orders(worst):
-        found = _fewest_hops(costs, capacities, order, worst * NEAR)
+    for order in search.orders(bound):
+        found = _fewest_hops(costs, capacities, order, bound)
         if found is not None and (best is None or found[0] < best[0]):
             best = found
     if best is None:
         raise UsageError("no partition found")  # the orders of the search reach every block at its own bound
     return best[1]
+
+
+def can_hold(loads: Sequence[Load], capacities: Sequence[int]) -> bool:
+    """Whether some stages fit these cards; much quicker than finding the best ones."""
+    return bool(capacities) and _Search(_Costs(loads), capacities, True).reach(1.0)[0]
 
 
 def stage_peak(loads: Sequence[Load]) -> int:
@@ -150,48 +157,51 @@ class _Search:
 
     def least_worst(self) -> float:
         """The smallest possible largest load, exactly."""
-        total, largest = self.costs.peak(0, self.costs.count), max(self.capacities)
-        low, high = total / (sum(self.capacities) * 2), total / largest
-        if self.fixed is not None:
-            high = min(total / self.capacities[card] for card in self.fixed)
+        whole = self.costs.peak(0, self.costs.count)
+        low = self.costs.sums[-1] / sum(self.capacities)
+        high = whole / max(self.capacities)
         while low < high:
             middle = (low + high) / 2
             if not low < middle < high:
                 break
-            reached, needed = self._reach(middle)
+            reached, load = self.reach(middle)
             if reached:
-                high = min(middle, needed)
+                high = load
             else:
-                low = min(high, needed)
+                low = min(high, load)
         return high
 
-    def _reach(self, bound: float) -> tuple[bool, float]:
-        """Whether all blocks fit under the bound; and then the load met, else the least load above the bound."""
-        known: dict[tuple[int, int], int] = {}
+    def reach(self, bound: float) -> tuple[bool, float]:
+        """Whether all blocks fit under the bound; with it the load they then have, else the least that could do."""
+        known: dict[tuple[int, int], tuple[int, float]] = {}
         above = math.inf
 
-        def furthest(first: int, size: int) -> int:
+        def fill(state: tuple[int, float], size: int) -> tuple[int, float]:
+            """Blocks placed so far and the largest load, one card on; places are what counts, loads are negative."""
             nonlocal above
+            first, load = state
             if (first, size) not in known:
                 end = self.costs.furthest(first, bound * size)
-                known[first, size] = end
+                known[first, size] = (end, -self.costs.peak(first, end) / size)
                 if end < self.costs.count:
                     above = min(above, self.costs.peak(first, end + 1) / size)
-            return known[first, size]
+            end, own = known[first, size]
+            return end, min(load, own)
 
+        state = (0, 0.0)
         if self.fixed is not None:
-            place = 0
             for card in self.fixed:
-                place = furthest(place, self.capacities[card])
-            return place == self.costs.count, bound if place == self.costs.count else above
-        reach = {(0,) * len(self.sizes): 0}
+                state = fill(state, self.capacities[card])
+            done = state[0] == self.costs.count
+            return done, -state[1] if done else above
+        states = {(0,) * len(self.sizes): state}
         for used in itertools.product(*(range(count + 1) for count in self.available)):
-            if used not in reach:
-                reach[used] = max(
-                    furthest(reach[_less(used, kind)], self.sizes[kind]) for kind, count in enumerate(used) if count
+            if used not in states:
+                states[used] = max(
+                    fill(states[_less(used, kind)], self.sizes[kind]) for kind, count in enumerate(used) if count
                 )
-            if reach[used] == self.costs.count:
-                return True, bound
+            if states[used][0] == self.costs.count:
+                return True, -states[used][1]
         return False, above
 
     def orders(self, bound: float) -> Iterator[list[int]]:
@@ -199,7 +209,6 @@ class _Search:
         if self.fixed is not None:
             yield self.fixed
             return
-        bound *= NEAR
         reach: dict[tuple[int, ...], tuple[int, list[int]]] = {(0,) * len(self.sizes): (0, [])}
         complete: list[list[int]] = []
         for used in itertools.product(*(range(count + 1) for count in self.available)):
