@@ -290,6 +290,7 @@ class _Layout:
         self.costs = costs(profile, workload)
         self.loads = [cost.load for cost in self.costs]
         self.reserve_bytes = reserve_bytes
+        self._found: dict[tuple[int, ...], Partition] = {}
 
     def replica(self, cards: Sequence[Card]) -> Replica:
         capacities = [card.free_bytes - self.reserve_bytes for card in cards]
@@ -300,8 +301,11 @@ class _Layout:
                     f"takes {self.reserve_bytes / 2**30:.2f}: nothing is left; hide it with CUDA_VISIBLE_DEVICES or "
                     "lower --reserve"
                 )
-        found = partition(self.loads, capacities)
-        return self._described(found, cards, capacities)
+        # Equal sets of cards are asked for again and again.
+        key = tuple(capacities)
+        if key not in self._found:
+            self._found[key] = partition(self.loads, capacities)
+        return self._described(self._found[key], cards, capacities)
 
     def _described(self, found: Partition, cards: Sequence[Card], capacities: Sequence[int]) -> Replica:
         shares = []
