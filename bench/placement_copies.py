@@ -36,6 +36,7 @@ FULL_SIZE: Mapping[str, tuple[int, int]] = {
 USABLE = 0.6
 """GiB of a card taken by the CUDA context and the like."""
 TINY_CARDS = 3
+Dispatcher = Callable[[Any, Mapping[str, int]], object]
 
 
 def accelerate_hooks(model: Any, device_map: Mapping[str, int]) -> None:
@@ -71,8 +72,12 @@ def measure(
     """Print the three rows of a model."""
     plain = build()
     even, balanced = even_map(plain, cards), balanced_map(build(), cards, card_bytes)
-    runs = [("accelerate, balanced", balanced, accelerate_hooks), ("accelerate, even", even, accelerate_hooks)]
-    for kind, device_map, dispatcher in [*runs, ("ours, even", even, dispatch)]:
+    runs: list[tuple[str, dict[str, int], Dispatcher]] = [
+        ("accelerate, balanced", balanced, accelerate_hooks),
+        ("accelerate, even", even, accelerate_hooks),
+        ("ours, even", even, dispatch),
+    ]
+    for kind, device_map, dispatcher in runs:
         started = time.process_time()
         try:
             trial = try_out(build(), device_map, inputs(plain), dispatcher)

@@ -154,7 +154,7 @@ def test_a_map_must_name_every_tensor_and_be_true() -> None:
 def test_a_host_device_is_a_device_like_any() -> None:
     model = tiny_models.fresh("internvl")
     dispatch(model, {"": "cpu"})
-    with torch.no_grad():
+    with torch.inference_mode():
         assert torch.equal(model(**tiny_models.inputs("internvl")).logits, tiny_models.whole_logits("internvl"))
     assert as_device(1) == torch.device("cuda", 1)
 

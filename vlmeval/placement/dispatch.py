@@ -129,7 +129,7 @@ class Homes:
     A module computes on the card of the embeddings if it holds them, else on that of its first tensor.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         self.of: dict[str, torch.device] = {}
         self.span: dict[str, set[torch.device]] = {}
         for name, tensor in _named_tensors(model):
@@ -172,15 +172,11 @@ def _some(items: list[str], limit: int = 3) -> str:
 # What moves while the model runs
 
 
-def _bring(carrier: Carrier, home: torch.device, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+def _bring(carrier: Carrier, home: torch.device, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """The pre-hook of a border module: its arguments, on its card."""
-    if not carrier.needs(args, home) and not carrier.needs(kwargs, home):
-        return None
-    kwargs = carrier.bring(kwargs, home)
-    # The first argument is the hidden state, new at every layer: not worth remembering.
-    return tuple(
-        _moved(arg, home) if isinstance(arg, torch.Tensor) else carrier.bring(arg, home) for arg in args
-    ), kwargs
+    # Tensors given by position are hidden states, new at every layer: not worth remembering.
+    moved = tuple(_moved(arg, home) if isinstance(arg, torch.Tensor) else carrier.bring(arg, home) for arg in args)
+    return moved, carrier.bring(kwargs, home)
 
 
 def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -195,65 +191,70 @@ class Carrier:
     """
 
     def __init__(self) -> None:
-        # Weak, so that no copy outlives the tensor it was made of.
+        # Both hold for a tensor its copies by device, and for a copy what it was made of. The small ones are kept with
+        # their keys until the forward ends, which is quick to look up; no large copy outlives what it was made of.
+        self._small: dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
         self._copies = WeakTensorKeyDictionary()
         self._origins = WeakTensorKeyDictionary()
 
     def forget(self) -> None:
         """A new forward: arguments may have been changed in place since."""
+        self._small.clear()
         self._copies.clear()
         self._origins.clear()
 
-    def needs(self, value: Any, device: torch.device) -> bool:
-        """Whether anything in there lies elsewhere."""
-        return any(tensor.device != device for tensor in _tensors(value))
-
     def bring(self, value: Any, device: torch.device) -> Any:
-        """The same structure with every tensor on the device."""
-        strangers = {id(tensor): tensor for tensor in _tensors(value) if tensor.device != device}
-        if not strangers:
-            return value
-        there = {key: self._known(tensor, device) for key, tensor in strangers.items()}
-        missing = [tensor for key, tensor in strangers.items() if there[key] is None]
-        for tensor, copy in zip(missing, _carry(missing, device), strict=True):
+        """The same structure with every tensor on the device; the very same if all are there."""
+        missing: dict[int, torch.Tensor] = {}
+        brought = self._look(value, device, missing)
+        if not missing:
+            return brought
+        tensors = list(missing.values())
+        for tensor, copy in zip(tensors, _carry(tensors, device), strict=True):
             self._remember(tensor, copy)
-            there[id(tensor)] = copy
-        return _replaced(value, there)
+        return self._look(value, device, {})
+
+    def _look(self, value: Any, device: torch.device, missing: dict[int, torch.Tensor]) -> Any:
+        """The structure with the copies that there are; tensors without one are noted."""
+        if isinstance(value, torch.Tensor):
+            if value.device == device:
+                return value
+            copy = self._known(value, device)
+            if copy is None:
+                missing[id(value)] = value
+            return copy
+        kind = type(value)
+        if kind is dict:
+            items = {key: self._look(item, device, missing) for key, item in value.items()}
+            return items if any(items[key] is not item for key, item in value.items()) else value
+        if kind is tuple or kind is list:
+            there = [self._look(item, device, missing) for item in value]
+            return kind(there) if any(new is not old for new, old in zip(there, value, strict=True)) else value
+        return value
 
     def _known(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor | None:
+        kept = self._small.get((id(tensor), device))
+        if kept is not None:
+            return kept[1]
+        if tensor.nbytes <= PARCEL_BYTES:
+            return None
         origin = self._origin(tensor)
         return origin if origin.device == device else self._copies.get(origin, {}).get(device)
 
     def _remember(self, tensor: torch.Tensor, copy: torch.Tensor) -> None:
+        if tensor.nbytes <= PARCEL_BYTES:
+            self._small[id(tensor), copy.device] = (tensor, copy)
+            self._small[id(copy), tensor.device] = (copy, tensor)
+            return
         origin = self._origin(tensor)
         self._copies.setdefault(origin, {})[copy.device] = copy
         self._origins[copy] = TensorWeakRef(origin)
 
     def _origin(self, tensor: torch.Tensor) -> torch.Tensor:
         """What this is a copy of, so that a tensor brought back is the one that left; else the tensor itself."""
-        origin = self._origins.get(tensor)
-        return tensor if origin is None else origin() if origin() is not None else tensor
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif type(value) is dict:
-        for item in value.values():
-            yield from _tensors(item)
-    elif type(value) in (tuple, list):
-        for item in value:
-            yield from _tensors(item)
-
-
-def _replaced(value: Any, there: Mapping[int, torch.Tensor]) -> Any:
-    if isinstance(value, torch.Tensor):
-        return there.get(id(value), value)
-    if type(value) is dict:
-        return {key: _replaced(item, there) for key, item in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(_replaced(item, there) for item in value)
-    return value
+        reference = self._origins.get(tensor)
+        origin = reference() if reference is not None else None
+        return tensor if origin is None else origin
 
 
 def _carry(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:

@@ -60,7 +60,7 @@ class CardTensor(torch.Tensor):
         self.ledger = ledger
         ledger.hold(numbers, card)
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"CardTensor({self.device}, {self.numbers})"
 
     def data_ptr(self) -> int:
@@ -70,7 +70,9 @@ class CardTensor(torch.Tensor):
         return self.numbers.tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         ledger = next(leaf.ledger for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, CardTensor))
         return _run(func, args, kwargs or {}, ledger)
 
