@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from typing import Any
 from vlmeval.cli.plan_screen import plan_json, print_plan
 from vlmeval.config import ModelSpec, load_model_class, resolve_model
 from vlmeval.errors import ModelError, UsageError
-from vlmeval.hardware import Card, LaunchEnvironment, auto_split_wanted, launch_environment, parse_cards
+from vlmeval.hardware import LaunchEnvironment, auto_split_wanted, launch_environment, parse_cards
 from vlmeval.placement.advice import smallest_changes
 from vlmeval.placement.cost_model import QUANTISED_BYTES, RESERVE_BYTES, Workload
 from vlmeval.placement.device_map import read_device_map
 from vlmeval.placement.known import cache_path, known_model, read_cached, write_cached
-from vlmeval.placement.policy import Overrides, Plan, make_plan, plan_of_map
+from vlmeval.placement.policy import Overrides, make_plan, plan_of_map
 from vlmeval.placement.profile import ModelProfile
 from vlmeval.placement.workload import ImageLimits, ImageTokens, image_tokens
 
@@ -213,11 +213,3 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise UsageError(f"--image {text!r} is not written WIDTHxHEIGHT in pixels, e.g. 1280x960")
     return int(match[1]), int(match[2])
-
-
-def cards_line(cards: Sequence[Card]) -> str:
-    """The cards in one line."""
-    return ", ".join(f"{card.index}: {card.name}" for card in cards)
-
-
-__all__ = ["Plan", "image_size", "max_memory", "plan", "planned_model"]

@@ -30,8 +30,8 @@ QUANTISED_BYTES: Mapping[str, float] = {
     "awq": 0.52, "gptq": 0.52, "gptq-int8": 1.02, "bitsandbytes-4bit": 0.5625, "bitsandbytes-8bit": 1.002, "fp8": 1.001,
 }  # fmt: skip
 """Bytes of one weight with its scales: groups of 128 (AWQ, GPTQ), absmax of 64 (NF4), rows (8 bit), 128 x 128 (fp8)."""
-ROTARY_IN_FLOAT32 = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
-"""model_types whose vision attention rotates queries and keys in float32: 16 h instead of the layer's inner size."""
+WITHOUT_VISION_ROTARY = frozenset({"llava_onevision", "mllama", "internvl"})
+"""model_types whose vision attention rotates nothing. The others, traced or not, are given the 16 h of Qwen's."""
 RESERVE_BYTES = round(0.6 * 2**30)
 """Of each card: context, kernels' libraries, and what the allocator keeps without using it."""
 
@@ -173,7 +173,7 @@ def _vision_transient(block: Block, profile: ModelProfile, work: Workload) -> in
         features = work.batch * (work.image_tokens + work.cross_tokens) * profile.shapes.hidden * number
         return passing + tokens * hidden * number + 2 * features
     inner = (2 * block.widest + 3 * hidden) * tokens * number
-    if profile.model_type in ROTARY_IN_FLOAT32:
+    if profile.model_type not in WITHOUT_VISION_ROTARY:
         inner = max(inner, 16 * hidden * tokens * number)
     if profile.model_type == "mllama":
         images = max(1, work.vision_tokens // max(1, work.largest_image_tokens))
