@@ -27,7 +27,10 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["vlmeval", "vlmeval.*"]),
-    package_data={"vlmeval.demo": ["*.tsv", "*/*.json", "*/*.safetensors", "*/*.jinja", "*/*.txt", "*/*.model"]},
+    package_data={
+        "vlmeval.placement": ["configs/*.json", "profiles/*.json"],
+        "vlmeval.demo": ["*.tsv", "*/*.json", "*/*.safetensors", "*/*.jinja", "*/*.txt", "*/*.model"],
+    },
     install_requires=requirements("requirements.txt"),
     extras_require={"flash": ["flash-attn"], "test": requirements("requirements-test.txt")},
     entry_points={"console_scripts": ["vlmeval=vlmeval.cli.main:main"]},

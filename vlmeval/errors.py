@@ -7,6 +7,7 @@
     |-- DatasetError              a benchmark file that cannot be read: file, line, column, counts
     |   `-- DownloadError         a file that could not be fetched or did not match its MD5
     |-- ModelError                a checkpoint that cannot be loaded
+    |   `-- PlacementError        it cannot lie on these cards as asked, or tensors met on two of them
     |-- MissingPackageError       a job needs a package that is not installed
     |-- StorageError              the work dir cannot be written, the disk is full, another run holds it
     `-- SampleError               one sample cannot be answered: recorded as failed, the run goes on
@@ -60,6 +61,10 @@ class DownloadError(DatasetError):
 
 class ModelError(VLMEvalError):
     """A checkpoint that cannot be loaded or run."""
+
+
+class PlacementError(ModelError):
+    """A model that cannot lie on these cards as asked, or whose tensors met on two of them."""
 
 
 class MissingPackageError(VLMEvalError):

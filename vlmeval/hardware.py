@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from vlmeval.errors import UsageError
+from vlmeval.errors import UnknownNameError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,10 @@ class LaunchEnvironment:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One accelerator as torch numbers it. `capability` is CUDA's (major, minor); None on other kinds."""
+    """One accelerator as torch numbers it. `capability` is CUDA's (major, minor); None on other kinds.
+
+    `physical` is what CUDA_VISIBLE_DEVICES calls it where that is not its index: "4", "GPU-8932", "MIG-3e1a".
+    """
 
     index: int
     kind: str
@@ -34,6 +38,7 @@ class Card:
     total_bytes: int
     free_bytes: int
     capability: tuple[int, int] | None = None
+    physical: str = ""
 
     @property
     def device(self) -> str:
@@ -60,6 +65,28 @@ def launch_environment(environ: Mapping[str, str] = os.environ) -> LaunchEnviron
         local_rank=number("LOCAL_RANK", rank),
         local_world_size=number("LOCAL_WORLD_SIZE", world_size),
     )
+
+
+def visible_names(environ: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
+    """What CUDA_VISIBLE_DEVICES lists, as CUDA reads it; None where it is not set, so that every card is visible.
+
+    Numbers (sparse, in any order), UUIDs and MIG names are kept as written. CUDA ends the list at the first entry
+    that cannot be a card (`0,-1,2` is card 0 alone) and takes an empty value as no card at all.
+    """
+    text = environ.get("CUDA_VISIBLE_DEVICES")
+    if text is None:
+        return None
+    names: list[str] = []
+    for entry in text.split(","):
+        if not _VISIBLE_NAME.fullmatch(entry.strip()):
+            break
+        names.append(entry.strip())
+    if len(set(names)) < len(names):
+        raise UsageError(f"CUDA_VISIBLE_DEVICES={text!r} lists a card twice; CUDA then shows none at all")
+    return tuple(names)
+
+
+_VISIBLE_NAME = re.compile(r"\d+|GPU-[0-9a-fA-F-]+|MIG-[0-9a-zA-Z/-]+")
 
 
 def visible_cards() -> tuple[Card, ...]:
@@ -93,7 +120,78 @@ def _cuda_card(index: int) -> Card:
         total_bytes=total_bytes,
         free_bytes=free_bytes,
         capability=(properties.major, properties.minor),
+        physical=physical_name(index, visible_names()),
     )
+
+
+def physical_name(index: int, names: tuple[str, ...] | None) -> str:
+    """What card `index` of this process is called outside it; "" where that is the same number."""
+    if names is None or index >= len(names) or names[index] == str(index):
+        return ""
+    return names[index]
+
+
+KNOWN_CARDS: Mapping[str, tuple[float, tuple[int, int]]] = {
+    "A10": (24, (8, 6)), "A100": (80, (8, 0)), "A100-40": (40, (8, 0)), "A40": (48, (8, 6)), "A5000": (24, (8, 6)),
+    "A6000": (48, (8, 6)), "B200": (180, (10, 0)), "H100": (80, (9, 0)), "H200": (141, (9, 0)), "H20": (96, (9, 0)),
+    "L4": (24, (8, 9)), "L40S": (48, (8, 9)), "P100": (16, (6, 0)), "T4": (16, (7, 5)), "V100": (32, (7, 0)),
+    "V100-16": (16, (7, 0)), "1080TI": (11, (6, 1)), "2080TI": (11, (7, 5)), "3060": (12, (8, 6)), "3090": (24, (8, 6)),
+    "4060TI": (16, (8, 9)), "4080": (16, (8, 9)), "4090": (24, (8, 9)), "5090": (32, (12, 0)),
+}  # fmt: skip
+"""Cards that can be named in --cards: nominal GiB and compute capability."""
+MOST_CARDS = 64
+
+
+def parse_cards(text: str) -> tuple[Card, ...]:
+    """The cards a --cards argument describes: `8x24`, `24,12,8`, `2x24,48`, `H100:2,4090:1`, or `auto` for those here.
+
+    A number is GiB of one card. Nothing else is on such a card: free equals total. Raises UsageError.
+    """
+    if text.strip().lower() == "auto":
+        return visible_cards()
+    sizes = [size for item in text.split(",") for size in _described(item.strip(), text)]
+    if len(sizes) > MOST_CARDS:
+        raise UsageError(f"--cards {text!r} describes {len(sizes)} cards; at most {MOST_CARDS} can be planned for")
+    return tuple(
+        Card(
+            index=index,
+            kind="cuda",
+            name=name,
+            total_bytes=round(gib * 2**30),
+            free_bytes=round(gib * 2**30),
+            capability=capability,
+        )
+        for index, (name, gib, capability) in enumerate(sizes)
+    )
+
+
+_COUNTED = re.compile(r"(?:(\d+)[xX])?(\d+(?:\.\d+)?)")
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9 _-]*?)(?::(\d+))?")
+_NamedSize = tuple[str, float, "tuple[int, int] | None"]
+
+
+def _described(item: str, text: str) -> Iterator[_NamedSize]:
+    """The cards of one item of a list, as (name, GiB, capability)."""
+    ways = "write 8x24, 24,12,8, H100:2,4090:1 or auto (numbers are GiB of one card)"
+    if sized := _COUNTED.fullmatch(item):
+        count, gib = int(sized[1] or 1), float(sized[2])
+        if not count or not gib:
+            what = "no cards" if not count else "cards without memory"
+            raise UsageError(f"--cards {text!r}: {item!r} means {what}; {ways}")
+        yield from [(f"{gib:g} GiB card", gib, None)] * min(count, MOST_CARDS + 1)
+        return
+    if item.startswith("-") or "x-" in item.lower():
+        raise UsageError(f"--cards {text!r}: {item!r} is negative; {ways}")
+    named = _NAMED.fullmatch(item)
+    if named is None:
+        raise UsageError(f"--cards {text!r}: {item!r} describes no card; {ways}")
+    name = re.sub(r"^(RTX|NVIDIA|TESLA)|[ _]", "", named[1].upper().replace(" ", "")).lstrip("-_")
+    if name not in KNOWN_CARDS:
+        raise UnknownNameError("card in --cards", named[1], KNOWN_CARDS, ways)
+    count, (gib, capability) = int(named[2] or 1), KNOWN_CARDS[name]
+    if not count:
+        raise UsageError(f"--cards {text!r}: {item!r} means no cards; {ways}")
+    yield from [(name, gib, capability)] * min(count, MOST_CARDS + 1)
 
 
 def host_memory_bytes() -> int:
@@ -121,3 +219,14 @@ def has_flash_attention() -> bool:
 def machine() -> dict[str, str]:
     """What this machine is, for the record of a run."""
     return {"system": platform.platform(), "python": platform.python_version(), "processor": platform.machine()}
+
+
+def auto_split_wanted(environ: Mapping[str, str] = os.environ) -> bool | None:
+    """What AUTO_SPLIT says: True forces a split over the cards, False forbids it, None leaves it to the rule."""
+    text = environ.get("AUTO_SPLIT", "").strip()
+    if text not in ("", "0", "1"):
+        raise UsageError(
+            f"AUTO_SPLIT={text!r} is neither 1 (split over all visible cards) nor 0 (never split); leave it out to "
+            "split only where a card has under 40 GB"
+        )
+    return {"": None, "0": False, "1": True}[text]

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import vlmeval
 from vlmeval.errors import UnknownNameError, UsageError
 
-COMMANDS = ("run", "list")
+COMMANDS = ("run", "plan", "list")
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +29,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     first = arguments[0]
     if first in ("-h", "--help"):
         command_parser(parser, "run").print_help()
-        print("\ncommands: vlmeval run (the default), vlmeval list models|datasets; each has --help")
+        print("\ncommands: vlmeval run (the default), vlmeval plan, vlmeval list models|datasets; each has --help")
         raise SystemExit(0)
     if first == "--version":
         print(f"vlmeval {vlmeval.__version__}")
@@ -69,6 +69,7 @@ def build_parser() -> Parser:
     _add_run(
         commands.add_parser("run", prog="run.py", allow_abbrev=False, description="Evaluate models on benchmarks.")
     )
+    _add_plan(commands.add_parser("plan", allow_abbrev=False, description="Show how a model would be laid over cards."))
     _add_list(commands.add_parser("list", allow_abbrev=False, description="List what can be run."))
     return parser
 
@@ -109,6 +110,35 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--reuse", action=argparse.BooleanOptionalAction, default=True, help="go on where a run stopped (on)"
     )
     how.add_argument("--verbose", action="store_true", help="print every answer")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what to plan")
+    what.add_argument("--model", metavar="NAME", help="registered name, hub id or folder")
+    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="benchmarks it shall answer")
+    what.add_argument("--cards", default="auto", metavar="CARDS", help="auto, 8x24, 24,12,8 or H100:2,4090:1 (auto)")
+    what.add_argument("--json", action="store_true", help="for programs")
+
+    sample = parser.add_argument_group("the worst sample")
+    sample.add_argument("--image", metavar="WxH", help="the largest image (as large as the settings let through)")
+    sample.add_argument("--images", type=int, default=1, metavar="N", help="images of a prompt (1)")
+    sample.add_argument("--prompt-tokens", type=int, metavar="N", help="tokens of the longest text (512)")
+    sample.add_argument("--max-tokens", "--max-new-tokens", dest="max_new_tokens", type=int, metavar="N")
+    sample.add_argument("--min-pixels", type=int, metavar="N", help="least pixels of an image after resizing")
+    sample.add_argument("--max-pixels", type=int, metavar="N", help="most pixels of an image after resizing")
+    sample.add_argument("--batch-size", default="1", metavar="N", help="prompts answered at once (1)")
+    sample.add_argument("--dtype", help="float32, float16 or bfloat16 (bfloat16)")
+    sample.add_argument("--model-args", type=key_values, default={}, metavar="K=V,...", help="arguments of its class")
+    _add_placement(parser)
+
+
+def _add_placement(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_argument_group("placement (AUTO_SPLIT=1 or 0 in the environment forces or forbids a split)")
+    where.add_argument("--cards-per-replica", type=int, metavar="N", help="cards of one copy of the model")
+    where.add_argument("--replicas", type=int, metavar="N", help="copies of the model")
+    where.add_argument("--max-memory", metavar="CARD=GIB,...", help="use no more of these cards")
+    where.add_argument("--reserve", type=float, metavar="GIB", help="left to the driver and the allocator (0.6 a card)")
+    where.add_argument("--device-map", metavar="FILE", help="a map of your own, as JSON: module -> card")
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:

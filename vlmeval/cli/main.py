@@ -21,6 +21,9 @@ vlmeval evaluates a vision-language model on benchmarks, on whatever cards this 
       python run.py --model Qwen2-VL-7B-Instruct --data MMBench_DEV_EN
       python run.py --model ./my-checkpoint --data ./mine.tsv --limit 100
 
+  see how a model would lie on cards, before anything is loaded:
+      vlmeval plan --model Qwen2-VL-7B-Instruct --data MMBench_DEV_EN --cards 2x24
+
   look around:
       vlmeval list models        vlmeval list datasets        python run.py --help
 """
@@ -54,6 +57,10 @@ def _command(arguments: list[str]) -> int:
         from vlmeval.cli.listing import list_names
 
         return list_names(options)
+    if options.command == "plan":
+        from vlmeval.cli.plan import plan
+
+        return plan(options)
     from vlmeval.cli.run import run
 
     return run(options)

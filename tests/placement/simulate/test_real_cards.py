@@ -1,0 +1,88 @@
+"""Small cards with real numbers behave as torch and CUDA do."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vlmeval.placement.simulate.ledger import SimulatedOutOfMemoryError
+from vlmeval.placement.simulate.real_cards import CardTensor, DeviceMismatchError, real_cards, to_card
+
+
+def test_results_lie_where_their_inputs_do_and_hold_the_same_numbers() -> None:
+    left, right = torch.arange(6.0).view(2, 3), torch.ones(3, 2)
+    with real_cards(2) as ledger:
+        inputs = to_card({"left": left, "right": right}, 1, ledger)
+        product = inputs["left"] @ inputs["right"]
+        assert isinstance(product, CardTensor)
+        assert product.device == torch.device("cuda", 1)
+        assert torch.equal(product.numbers, left @ right)
+
+
+def test_tensors_of_two_cards_do_not_mix() -> None:
+    with real_cards(2):
+        left, right = torch.ones(2, device="cuda:0"), torch.ones(2, device="cuda:1")
+        with pytest.raises(
+            DeviceMismatchError, match=r"Expected all tensors to be on the same device.*cuda:0 and cuda:1"
+        ):
+            left + right
+        with pytest.raises(DeviceMismatchError, match="cuda:0"):
+            F.scaled_dot_product_attention(left.view(1, 1, 1, 2), right.view(1, 1, 1, 2), right.view(1, 1, 1, 2))
+
+
+def test_tensors_of_card_and_host_do_not_mix_but_single_numbers_and_indices_do() -> None:
+    host, number, index = torch.ones(2), torch.tensor(2.0), torch.tensor([1])
+    with real_cards(1):
+        card = torch.arange(2.0, device="cuda:0")
+        with pytest.raises(DeviceMismatchError, match="cpu and cuda:0"):
+            card + host
+        assert (card * number).tolist() == [0.0, 2.0]
+        assert card[index].tolist() == [1.0]
+
+
+def test_live_and_peak_bytes_are_counted_per_card_and_storage() -> None:
+    with real_cards(2) as ledger:
+        kept = torch.zeros(100, device="cuda:1")
+        view = kept[:50]
+        freed = torch.zeros(1000, device="cuda:1")
+        del freed
+        gc.collect()
+        assert (ledger.live_bytes[1], ledger.peak_bytes[1], ledger.live_bytes[0]) == (400, 4400, 0)
+        assert view.device.index == 1
+        ledger.forget_peaks()
+        assert ledger.peak_bytes[1] == 400
+
+
+def test_a_full_card_raises_what_torch_raises() -> None:
+    with real_cards(1, {0: 1000}) as ledger:
+        held = torch.zeros(200, device="cuda:0")
+        with pytest.raises(
+            torch.OutOfMemoryError, match=r"CUDA out of memory \(simulated\).*GPU 0 has a total capacity"
+        ):
+            held + held
+        assert ledger.live_bytes[0] == 800
+        assert issubclass(SimulatedOutOfMemoryError, RuntimeError)
+
+
+def test_copies_between_cards_are_counted_and_those_to_the_host_are_told_apart() -> None:
+    with real_cards(3) as ledger:
+        tensor = torch.ones(5, device="cuda:0")
+        tensor.to("cuda:2")
+        tensor.to("cuda:0")
+        tensor.cpu()
+        assert dict(ledger.copies) == {("cuda:0", "cuda:2"): 1, ("cuda:0", "cpu"): 1}
+        assert (ledger.card_copies(), ledger.card_copied_bytes()) == (1, 20)
+        ledger.forget_copies()
+        assert ledger.card_copies() == 0
+
+
+def test_torch_is_as_before_afterwards() -> None:
+    before = (torch.cuda.device_count(), torch.cuda.is_available())
+    with real_cards(4, {0: 2**20}):
+        assert torch.cuda.device_count() == 4
+        assert torch.cuda.mem_get_info(0) == (2**20, 2**20)
+    assert (torch.cuda.device_count(), torch.cuda.is_available()) == before
+    assert type(torch.ones(2) + 1) is torch.Tensor

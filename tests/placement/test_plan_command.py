@@ -1,0 +1,143 @@
+"""`vlmeval plan` as a user runs it: offline, fast, honest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlmeval.cli.main import main
+from vlmeval.config import supported_VLM
+from vlmeval.placement.known import known_model
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AUTO_SPLIT", "WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["plan", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    _, out, _ = run(capsys, *arguments, "--json")
+    return json.loads(out)
+
+
+def test_the_command_of_the_readme_plans_offline_without_torch() -> None:
+    code = (
+        "import sys\nfrom vlmeval.cli.main import main\n"
+        "main('plan --model Qwen2-VL-72B-Instruct --data MMBench_DEV_EN --cards 8x24'.split())\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "1 replica of 8 cards" in done.stdout
+    assert "7 hops" in done.stdout
+
+
+def test_the_table_has_a_bar_for_each_card(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--model", "Qwen2-VL-7B-Instruct", "--cards", "2x24", "--image", "1024x768")
+    assert code == 0
+    assert out.count("[#") == 2
+    assert "vision entry .. layer" in out
+
+
+def test_json_holds_the_map_and_bytes_that_add_up(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "--model", "llava_onevision_qwen2_7b_ov", "--cards", "24,12", "--batch-size", "2")
+    (replica,) = found["replicas"]
+    assert set(replica["device_map"].values()) == {0, 1}
+    for card in replica["cards"]:
+        kinds = ("weight_bytes", "kv_bytes", "activation_bytes", "reserve_bytes", "free_bytes_after")
+        assert sum(card[kind] for kind in kinds) == card["free_bytes_before"]
+    assert found["workload"]["batch"] == 2
+
+
+def test_what_does_not_fit_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--model", "Qwen2-VL-72B-Instruct", "--cards", "6x24", "--image", "1024x768")
+    assert code == 1
+    assert "does not fit: card" in out
+    assert "in 8 bit" in out
+    assert "one more card of" in out or "more cards like" in out
+    assert "CPU offload of" in out
+    assert "!" in out
+
+
+def test_the_changes_it_names_do_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--model", "Qwen2-VL-7B-Instruct", "--data", "MMBench_DEV_EN"]
+    found = planned(capsys, *command, "--cards", "2x24", "--batch-size", "32")
+    assert not found["fits"]
+    line = next(change for change in found["changes_that_would_fit"] if "--batch-size" in change)
+    smaller = line.split()[1]
+    assert planned(capsys, *command, "--cards", "2x24", "--batch-size", smaller)["fits"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--cards", "0x24"], "means no cards"),
+        (["--cards", "2x24", "--replicas", "3"], "only 2 cards are visible"),
+        (["--cards", "2x24", "--cards-per-replica", "4"], "only 2 cards are visible"),
+        (["--cards", "2x24", "--max-memory", "0:20"], "is not written card=GiB"),
+        (["--cards", "2x24", "--image", "big"], "WIDTHxHEIGHT"),
+        (["--cards", "2x24", "--batch-size", "0"], "no whole number from 1"),
+        (["--cards", "2x24", "--prompt-tokens", "-4"], "at least 1"),
+        (["--cards", "2x24", "--data", "MMBench_DEV_ENN"], "MMBench_DEV_EN"),
+        (["--cards", "2x24", "--device-map", "/nowhere.json"], "cannot be read"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    code, _, err = run(capsys, "--model", "Qwen2-VL-7B-Instruct", *arguments)
+    assert code == 2
+    assert told in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_missing_model_and_a_banana_are_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--model is missing" in run(capsys, "--cards", "2x24")[2]
+    monkeypatch.setenv("AUTO_SPLIT", "banana")
+    code, _, err = run(capsys, "--model", "Qwen2-VL-7B-Instruct", "--cards", "2x24")
+    assert code == 2
+    assert "AUTO_SPLIT='banana'" in err
+
+
+def test_a_map_of_ones_own_is_checked_and_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    path.write_text('{"model.visual": 1, "model.language_model": 0, "lm_head": 0}')
+    found = planned(capsys, "--model", "Qwen2-VL-7B-Instruct", "--cards", "2x24", "--device-map", str(path))
+    assert found["replicas"][0]["hops"] == 1
+    assert found["replicas"][0]["bytes_per_token"] == 8
+    path.write_text('{"model.visual": 1, "model.language_model": 0}')
+    assert "'lm_head' is missing" in run(
+        capsys, "--model", "Qwen2-VL-7B-Instruct", "--cards", "2x24", "--device-map", str(path)
+    )[2]  # fmt: skip
+
+
+def test_a_folder_is_planned_from_its_config_and_its_profile_is_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        found = planned(capsys, "--model", "Qwen2-VL-Tiny", "--cards", "2x24")
+        assert found["fits"]
+    assert len(list((tmp_path / "vlmeval" / "profiles").iterdir())) == 1
+
+
+def test_the_four_families_are_known_offline() -> None:
+    names = [
+        *(f"Qwen2-VL-{size}-Instruct{kind}" for size in ("2B", "7B", "72B") for kind in ("", "-AWQ", "-GPTQ-Int4")),
+        *(f"llava-onevision-qwen2-{size}-ov-hf" for size in ("0.5b", "7b", "72b")),
+        *(f"Llama-3.2-{size}-Vision-Instruct" for size in ("11B", "90B")),
+        *(f"InternVL2-{size}" for size in ("2B", "8B", "26B", "40B", "76B")),
+    ]
+    assert [name for name in names if known_model(supported_VLM[name].source) is None] == []

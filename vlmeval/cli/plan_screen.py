@@ -1,0 +1,150 @@
+"""A plan for people and for programs: a table, a bar for each card, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from vlmeval.placement.cost_model import Workload
+from vlmeval.placement.policy import CardPlan, Plan, Replica
+
+GIB = 2**30
+BAR_WIDTH = 48
+KINDS = (("weights", "#"), ("KV cache", "k"), ("activations", "a"), ("reserve", "r"), ("free", "."))
+
+
+def print_plan(
+    model: str, data: Sequence[str], work: Workload, plan: Plan, changes: Sequence[str], assumed: str
+) -> None:
+    """Print it to stdout."""
+    for line in plan_lines(model, data, work, plan, changes, assumed):
+        print(line)
+
+
+def plan_lines(
+    model: str, data: Sequence[str], work: Workload, plan: Plan, changes: Sequence[str], assumed: str
+) -> Iterator[str]:
+    """The lines of the screen."""
+    yield f"model    {model}" + (f" for {', '.join(data)}" if data else "")
+    yield f"sample   worst: {_sample(work)}"
+    if assumed:
+        yield f"         assumed: {assumed}"
+    kinds = {len(replica.cards) for replica in plan.replicas}
+    each = f"{min(kinds)}" if len(kinds) == 1 else f"{min(kinds)} to {max(kinds)}"
+    count = len(plan.replicas)
+    yield f"plan     {count} replica{'s' * (count > 1)} of {each} card{'s' * (max(kinds) > 1)}; {plan.reason}"
+    for note in plan.notes:
+        yield f"         {note}"
+    yield ""
+    yield f"{'card':<22}{'blocks':<30}{'weights':>9}{'KV':>8}{'activ.':>8}{'reserve':>9}{'free':>8}{'full':>7}"
+    for number, replica in enumerate(plan.replicas):
+        yield from _replica_lines(number, replica, count)
+    yield ""
+    yield "         " + "  ".join(f"{mark} {name}" for name, mark in KINDS) + "  ! does not fit      (GiB)"
+    if not plan.fits:
+        yield from _misfit_lines(plan, changes)
+
+
+def _replica_lines(number: int, replica: Replica, count: int) -> Iterator[str]:
+    if count > 1:
+        yield f"replica {number}"
+    for share in replica.cards:
+        name = f"{share.card.index} {share.card.name}"[:21]
+        numbers = (share.weight_bytes, share.kv_bytes, share.activation_bytes, share.reserve_bytes, _free(share))
+        cells = "".join(f"{value / GIB:>{width}.2f}" for value, width in zip(numbers, (9, 8, 8, 9, 8), strict=True))
+        yield f"{name:<22}{_span(share):<30}{cells}{share.load:>7.0%}"
+        yield f"{'':<22}{bar(share)}"
+    hops = f"{replica.hops} hop{'s' * (replica.hops != 1)}"
+    yield f"{'':<22}{hops}, {replica.token_bytes / 1024:.1f} KiB between cards for each new token"
+
+
+def _span(share: CardPlan) -> str:
+    first, last = share.blocks[0], share.blocks[-1]
+    return (first if first == last else f"{first} .. {last}")[:29]
+
+
+def _free(share: CardPlan) -> int:
+    return share.capacity_bytes - share.peak_bytes
+
+
+def bar(share: CardPlan) -> str:
+    """One card as a line of marks; what is over its end is marked by `!`."""
+    total = share.capacity_bytes + share.reserve_bytes
+    parts = (share.weight_bytes, share.kv_bytes, share.activation_bytes, share.reserve_bytes)
+    text, done = "", 0
+    for value, (_, mark) in zip(parts, KINDS, strict=False):
+        done += value
+        text += mark * (round(BAR_WIDTH * done / total) - len(text))
+    if len(text) > BAR_WIDTH:
+        return f"[{text[:BAR_WIDTH]}]{'!' * min(12, len(text) - BAR_WIDTH)}"
+    return f"[{text}{'.' * (BAR_WIDTH - len(text))}]"
+
+
+def _misfit_lines(plan: Plan, changes: Sequence[str]) -> Iterator[str]:
+    yield ""
+    for replica in plan.replicas:
+        for share in replica.cards:
+            if share.load > 1:
+                yield (
+                    f"does not fit: card {share.card.index} ({share.card.name}) needs {share.peak_bytes / GIB:.1f} GiB "
+                    f"for {_span(share)}, and has {share.capacity_bytes / GIB:.1f} GiB after the reserve"
+                )
+    yield "any one of these is enough:" if len(changes) > 1 else "what is left:"
+    for change in changes:
+        yield f"  - {change}"
+
+
+def _sample(work: Workload) -> str:
+    seen = work.cross_tokens or work.image_tokens
+    parts = [
+        f"batch {work.batch}", f"{work.text_tokens} text tokens", f"{seen} image tokens ({work.vision_tokens} patches)",
+        f"{work.new_tokens} new tokens", work.quantisation or work.dtype,
+    ]  # fmt: skip
+    return ", ".join(parts)
+
+
+def plan_json(
+    model: str, data: Sequence[str], work: Workload, plan: Plan, changes: Sequence[str], assumed: str
+) -> dict[str, Any]:
+    """The plan for programs; bytes are whole numbers."""
+    return {
+        "model": model,
+        "data": list(data),
+        "workload": asdict(work),
+        "assumed": assumed,
+        "fits": plan.fits,
+        "split": plan.split,
+        "reason": plan.reason,
+        "notes": list(plan.notes),
+        "changes_that_would_fit": list(changes),
+        "replicas": [_replica_json(replica) for replica in plan.replicas],
+        "unused_cards": [card.index for card in plan.unused],
+    }
+
+
+def _replica_json(replica: Replica) -> dict[str, Any]:
+    return {
+        "hops": replica.hops,
+        "copies_per_token": replica.hops,
+        "bytes_per_token": replica.token_bytes,
+        "cards": [_card_json(share) for share in replica.cards],
+        "device_map": replica.device_map,
+    }
+
+
+def _card_json(share: CardPlan) -> dict[str, Any]:
+    return {
+        "index": share.card.index,
+        "name": share.card.name,
+        "physical": share.card.physical,
+        "total_bytes": share.card.total_bytes,
+        "free_bytes_before": share.card.free_bytes,
+        "blocks": list(share.blocks),
+        "weight_bytes": share.weight_bytes,
+        "kv_bytes": share.kv_bytes,
+        "activation_bytes": share.activation_bytes,
+        "reserve_bytes": share.reserve_bytes,
+        "free_bytes_after": _free(share),
+        "load": round(share.load, 4),
+    }

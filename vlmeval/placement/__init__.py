@@ -1,0 +1,9 @@
+"""How a model is laid over the cards a machine has: pure planning, before anything is loaded.
+
+profile.py      what planning needs to know of a model: ordered blocks, as plain values
+blocks.py       a model on meta -> that profile (imports torch)
+cost_model.py   block + workload -> bytes of weights, KV cache and activations
+partition.py    blocks + cards -> stages, exact for unequal cards
+policy.py       split or not, how many cards a replica, how many replicas
+device_map.py   stages -> device_map; a map given by hand is checked
+"""

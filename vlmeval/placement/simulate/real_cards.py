@@ -1,0 +1,247 @@
+"""Small cards with real numbers: a tensor claims to lie on card k and computes on the CPU.
+
+What a split model computes can so be compared with the whole one bit for bit, on a machine without a card.
+
+    with real_cards(3, capacities={0: 2**20}) as ledger:
+        place(model, {"model.visual": 0, ...})
+        logits = model(**to_card(inputs, 0)).logits.numbers
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from vlmeval.placement.simulate import placing
+from vlmeval.placement.simulate.ledger import CardLedger
+
+aten = torch.ops.aten
+
+ENDLESS_BYTES = 2**40
+MOVES = {aten._to_copy.default, aten.copy_.default}
+"""Operations whose tensors may lie on two devices."""
+INDEXES = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
+"""Operations that take indices from the host, as CUDA's do."""
+INDEX_TYPES = (torch.long, torch.int, torch.bool, torch.uint8)
+
+
+class DeviceMismatchError(RuntimeError):
+    """What torch raises when tensors of two devices meet in one operation."""
+
+
+class CardTensor(torch.Tensor):
+    """A tensor on a simulated card; `numbers` is what it holds, on the CPU."""
+
+    numbers: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, numbers: torch.Tensor, card: int, ledger: CardLedger) -> CardTensor:
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            numbers.shape,
+            strides=numbers.stride(),
+            storage_offset=numbers.storage_offset(),
+            dtype=numbers.dtype,
+            layout=numbers.layout,
+            device=torch.device("cuda", card),
+        )
+
+    def __init__(self, numbers: torch.Tensor, card: int, ledger: CardLedger) -> None:
+        self.numbers = numbers
+        self.ledger = ledger
+        ledger.hold(numbers, card)
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        return f"CardTensor({self.device}, {self.numbers})"
+
+    def data_ptr(self) -> int:
+        return self.numbers.data_ptr()
+
+    def tolist(self) -> Any:
+        return self.numbers.tolist()
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        ledger = next(leaf.ledger for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, CardTensor))
+        return _run(func, args, kwargs or {}, ledger)
+
+
+@contextlib.contextmanager
+def real_cards(count: int, capacities: Mapping[int, int] | None = None) -> Iterator[CardLedger]:
+    """Pretend that this many CUDA cards are there. Their tensors must not be used after the block."""
+    ledger = CardLedger(capacities)
+    torch._C._ensureCUDADeviceGuardSet()  # a guard that does nothing, as FakeTensorMode uses
+    only_cpu_lifts = torch._C._only_lift_cpu_tensors()
+    torch._C._set_only_lift_cpu_tensors(True)
+    try:
+        with _pretended_runtime(count, ledger), torch.no_grad(), _Factories(ledger), _FrontEnd(ledger):
+            yield ledger
+    finally:
+        torch._C._set_only_lift_cpu_tensors(only_cpu_lifts)
+
+
+def place(model: nn.Module, device_map: Mapping[str, int], ledger: CardLedger) -> None:
+    """Move a model's parameters and buffers to simulated cards, in place."""
+    placing.place(model, device_map, lambda tensor, card: CardTensor(tensor, card, ledger))
+
+
+def to_card(inputs: Mapping[str, Any], card: int, ledger: CardLedger) -> dict[str, Any]:
+    """Copies of a model's inputs on a card."""
+    return {
+        name: CardTensor(value.clone(), card, ledger) if isinstance(value, torch.Tensor) else value
+        for name, value in inputs.items()
+    }
+
+
+def _numbers(leaf: Any) -> Any:
+    return leaf.numbers if isinstance(leaf, CardTensor) else leaf
+
+
+def _run(func: Any, args: Any, kwargs: dict[str, Any], ledger: CardLedger) -> Any:
+    """Compute on the CPU; results lie on the card of the inputs, or on the card that was asked for."""
+    leaves, structure = tree_flatten((args, kwargs))
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    if func not in MOVES:
+        _check_devices(func, tensors)
+    target = _target(func, args, kwargs, tensors)
+    if func in MOVES:
+        _count_copy(func, args, target, ledger)
+    if func is aten._local_scalar_dense.default:
+        return args[0].numbers.item() if isinstance(args[0], CardTensor) else func(*args)
+    args, kwargs = tree_unflatten([_numbers(leaf) for leaf in leaves], structure)
+    with torch._C._DisableTorchDispatch():
+        result = func(*args, **_on_host(kwargs))
+    if target.type != "cuda":
+        return result
+    changed = {id(tensor.numbers): tensor for tensor in tensors if isinstance(tensor, CardTensor)}
+
+    def on_card(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        return changed[id(leaf)] if id(leaf) in changed else _new(leaf, target, ledger)
+
+    return on_card(result) if isinstance(result, torch.Tensor) else tree_map(on_card, result)
+
+
+def _on_host(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: value for name, value in kwargs.items() if name not in ("pin_memory", "non_blocking")}
+    if plain.get("device") is not None:
+        plain["device"] = torch.device("cpu")
+    return plain
+
+
+def _new(numbers: torch.Tensor, device: torch.device, ledger: CardLedger) -> CardTensor:
+    return CardTensor(numbers, device.index or 0, ledger)
+
+
+def _check_devices(func: Any, tensors: list[torch.Tensor]) -> None:
+    """Raise as torch does where tensors of two devices meet; single numbers on the host go with any card."""
+    cards = {tensor.device for tensor in tensors if isinstance(tensor, CardTensor)}
+    hosted = [tensor for tensor in tensors if not isinstance(tensor, CardTensor) and tensor.dim() > 0]
+    if func in INDEXES:
+        hosted = [tensor for tensor in hosted if tensor.dtype not in INDEX_TYPES]
+    if len(cards) > 1 or (cards and hosted):
+        devices = sorted({str(device) for device in cards} | {str(tensor.device) for tensor in hosted})
+        raise DeviceMismatchError(
+            "Expected all tensors to be on the same device, but found at least two devices, "
+            f"{' and '.join(devices)}! (when running {func})"
+        )
+
+
+def _target(func: Any, args: Any, kwargs: Mapping[str, Any], tensors: list[torch.Tensor]) -> torch.device:
+    if func is aten.copy_.default:
+        return args[0].device
+    if kwargs.get("device") is not None:
+        return _indexed(torch.device(kwargs["device"]))
+    return next((tensor.device for tensor in tensors if isinstance(tensor, CardTensor)), torch.device("cpu"))
+
+
+def _indexed(device: torch.device) -> torch.device:
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def _count_copy(func: Any, args: Any, target: torch.device, ledger: CardLedger) -> None:
+    source = args[1] if func is aten.copy_.default else args[0]
+    ledger.copied(source.device, target, source.numel() * source.element_size())
+
+
+class _Factories(TorchDispatchMode):
+    """Makes operations without a tensor among their arguments, e.g. torch.zeros(..., device="cuda:1"), ours too."""
+
+    def __init__(self, ledger: CardLedger) -> None:
+        super().__init__()
+        self.ledger = ledger
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {}, self.ledger)
+
+
+class _FrontEnd(TorchFunctionMode):
+    """Functions whose C++ front end would call CUDA's runtime for a tensor that claims to lie on a card."""
+
+    def __init__(self, ledger: CardLedger) -> None:
+        super().__init__()
+        self.ledger = ledger
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self._attention(func, args, kwargs)
+        if func is torch.Tensor.tolist:
+            return _numbers(args[0]).tolist()
+        if func is torch.Tensor.__setitem__ and isinstance(args[0], CardTensor):
+            return self._assign(func, *args)
+        if func is torch.tensor and args and isinstance(args[0], (list, tuple)):
+            values = [value.item() if isinstance(value, torch.Tensor) else value for value in args[0]]
+            return func(values, *args[1:], **kwargs)
+        return func(*args, **kwargs)
+
+    def _attention(self, func: Callable[..., torch.Tensor], args: Any, kwargs: Any) -> torch.Tensor:
+        """The CPU's own fused attention, as the whole model runs it."""
+        tensors = [leaf for leaf in (*args, *kwargs.values()) if isinstance(leaf, torch.Tensor)]
+        _check_devices("scaled_dot_product_attention", tensors)
+        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+            result = func(*map(_numbers, args), **{name: _numbers(value) for name, value in kwargs.items()})
+        device = tensors[0].device
+        return _new(result, device, self.ledger) if device.type == "cuda" else result
+
+    def _assign(self, func: Callable[..., None], tensor: CardTensor, index: Any, value: Any) -> None:
+        _check_devices(
+            aten.index_put_.default, [t for t in tree_leaves((tensor, index)) if isinstance(t, torch.Tensor)]
+        )
+        _check_devices(func, [t for t in (tensor, value) if isinstance(t, torch.Tensor)])
+        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+            func(tensor.numbers, tree_map(_numbers, index), _numbers(value))
+
+
+def _pretended_runtime(count: int, ledger: CardLedger) -> contextlib.ExitStack[bool | None]:
+    """torch.cuda as it would answer; for as long as the stack is open."""
+
+    def memory(card: Any = 0) -> tuple[int, int]:
+        index = torch.device("cuda", card).index if isinstance(card, int) else torch.device(card or "cuda:0").index or 0
+        capacity = ledger.capacities.get(index, ENDLESS_BYTES)
+        return capacity - ledger.live_bytes[index], capacity
+
+    answers: dict[str, Callable[..., Any]] = {
+        "_lazy_init": lambda: None,
+        "device_count": lambda: count,
+        "current_device": lambda: 0,
+        "mem_get_info": memory,
+        "synchronize": lambda *_: None,
+        "empty_cache": lambda: None,
+    }
+    stack = contextlib.ExitStack()
+    for name, answer in answers.items():
+        stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+    return stack
