@@ -59,7 +59,10 @@ mkdir -p "$(dirname "$ENV_DIR")"
 
 # Two scripts started at once shall not install into each other's environment.
 exec 9>"$ENV_DIR.lock"
-command -v flock >/dev/null && flock 9
+if command -v flock >/dev/null && ! flock -n 9; then
+    say "another set-up is at work in $ENV_DIR: waiting for it"
+    flock 9
+fi
 "$PYTHON" -c '' 2>/dev/null && [ -e "$ENV_DIR/.made" ] || { make_environment "$BASE_PYTHON"; touch "$ENV_DIR/.made"; }
 install_requirements requirements.txt
 [ -z "${WITH_TESTS:-}" ] || install_requirements requirements-test.txt
