@@ -15,13 +15,10 @@ from vlmeval.dataset import open_dataset
 from vlmeval.demo import evaluate, golden, prompts
 from vlmeval.types import Message, Sample
 
-KIT_NAMES = {
-    "qwen2vl": "Qwen2-VL-Tiny",
-    "internvl": "InternVL-Tiny",
-    "llava_onevision": "LLaVA-OneVision-Tiny",
-    "mllama": "Llama-Vision-Tiny",
-}
-families = pytest.mark.parametrize("family", [name for name in prompts.FAMILIES if KIT_NAMES[name] in supported_VLM])
+KIT_NAME = {family: folder.name for family, folder in evaluate.SHIPPED_FOLDER.items()}
+families = pytest.mark.parametrize(
+    "family", [family for family in prompts.FAMILIES if KIT_NAME[family] in supported_VLM]
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +28,7 @@ def kit_model() -> Callable[[str], Any]:
 
     def get(family: str) -> Any:
         if family not in loaded:
-            loaded[family] = supported_VLM[KIT_NAMES[family]](dtype="float32")
+            loaded[family] = supported_VLM[KIT_NAME[family]](dtype="float32")
             loaded[family].load()
         return loaded[family]
 
