@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -79,7 +80,16 @@ class Workplace:
     def start(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
         command = [sys.executable, str(ROOT / "run.py"), *arguments]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=pipe, stderr=pipe, text=True)
+        # A test run in the background is deaf to Ctrl-C, and so are its children unless they are told otherwise.
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
 
     def run(self, *arguments: str, **environment: str) -> Done:
         command = [sys.executable, str(ROOT / "run.py"), *(arguments or self.base)]

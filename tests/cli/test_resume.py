@@ -48,7 +48,7 @@ def test_a_finished_run_is_only_scored_again(workplace: Workplace) -> None:
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_so(workplace: Workplace) -> None:
-    workplace.configure(wait_s=0.05)
+    workplace.configure(wait_s=0.2)
     process = workplace.start(workplace.base)
     while len(workplace.log) < 3:
         time.sleep(0.01)
