@@ -48,7 +48,8 @@ def choose_precision(
     if card is None:
         small = weight_bytes <= SMALL_WEIGHT_BYTES
         auto_dtype, auto_attention = ("float32" if small else "bfloat16"), "sdpa"
-        reason = f"no card; weights {weight_bytes / 2**30:.2f} GiB"
+        size = f"{weight_bytes / 2**30:.2f} GiB" if weight_bytes >= 2**28 else f"{weight_bytes / 2**20:.1f} MiB"
+        reason = f"no card; weights {size}"
     elif card.capability is None or card.capability >= (8, 0):
         auto_dtype = "bfloat16"
         auto_attention = "flash_attention_2" if flash and card.kind == "cuda" else "sdpa"
