@@ -206,6 +206,8 @@ def _demo() -> Iterator[ModelSpec]:
     for name, class_path, parameters in (
         ("Qwen2-VL-Tiny", "Qwen2VLChat", "1.2 M"),
         ("InternVL-Tiny", "InternVLChat", "1.0 M"),
+        ("LLaVA-OneVision-Tiny", "LLaVA_OneVision_HF", "1.2 M"),
+        ("Llama-Vision-Tiny", "LlamaVision", "1.7 M"),
     ):
         yield ModelSpec(
             name=name,

@@ -64,7 +64,6 @@ def test_training_record_has_what_repeats_the_run(family: str) -> None:
     assert record["held_out"]["rows"] == 800
 
 
-@pytest.mark.skipif("mllama" not in SHIPPED, reason="still training")
 def test_llama_tokenizer_puts_its_begin_token_like_the_real_one(tiny: Tiny) -> None:
     """A rendered prompt has it already: encoding it with special tokens would double it."""
     tokenizer = tiny("mllama").processor.tokenizer
