@@ -92,11 +92,24 @@ def test_cell_labels_ask_colour_only_where_an_object_is() -> None:
         ({"steps": 10}, "vision_steps goes with steps"),
         ({"steps": 10, "vision_steps": 10}, "below steps=10"),
         ({"minutes": 0.0}, "must be above 0"),
+        ({"steps": 10, "vision_steps": 2, "stop_after": 11}, "stop_after=11 goes with steps=10"),
+        ({"steps": 10, "vision_steps": 2, "stop_after": 5, "cool_down": 5}, "above cool_down=5"),
     ],
 )
 def test_recipe_names_what_does_not_fit(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train.Recipe(family="qwen2vl", **arguments)
+
+
+def test_early_stop_follows_the_full_schedule_and_then_cools_down() -> None:
+    full = train.Recipe(family="qwen2vl", steps=400, vision_steps=100)
+    short = train.Recipe(family="qwen2vl", steps=400, vision_steps=100, stop_after=300, cool_down=60)
+    for step in (0, 99, 200, 240):
+        assert train.Clock(short, step).learning_rate == train.Clock(full, step).learning_rate
+    half_cooled = train.Clock(full, 270).learning_rate / 2
+    assert train.Clock(short, 270).learning_rate == pytest.approx(half_cooled)
+    assert train.Clock(short, 299).progress < 1
+    assert train.Clock(short, 300).progress == 1
 
 
 def test_two_steps_of_training_change_every_part_and_repeat_exactly() -> None:

@@ -71,10 +71,11 @@ def _picture(scene: shapes.Scene) -> Image.Image:
 
 
 def _wide_picture(left: shapes.Scene, right: shapes.Scene) -> Image.Image:
-    """Two pictures side by side, the lower quarter cut off: 224 x 84 pixels, no multiple of a patch high."""
-    wide = Image.new("RGB", (2 * shapes.IMAGE_SIDE, shapes.IMAGE_SIDE * 3 // 4))
+    """Two pictures on a grey ground of 300 x 130 pixels: no family's patches, tiles or canvas fit, so all resize it."""
+    width, height = 300, 130
+    wide = Image.new("RGB", (width, height), (128, 128, 128))
     wide.paste(_picture(left), (0, 0))
-    wide.paste(_picture(right), (shapes.IMAGE_SIDE, 0))
+    wide.paste(_picture(right), (width - shapes.IMAGE_SIDE, height - shapes.IMAGE_SIDE))
     return wide
 
 
