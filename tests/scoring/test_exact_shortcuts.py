@@ -13,8 +13,8 @@ WORDS = (
     "a A b B I Z answer Answer: ANSWER is the option choice selected solution conclusion response letter so wait, no, "
     "but actually correction on second thought not isn't never none nor except excluding unlike instead of rather than "
     "if whether though wrong incorrect least eliminated ruled out before without sorry cannot could not can't do not "
-    "have unable to as an ai no idea unclear impossible hard too small say think it's => -> x: ** __ # > - + ` ' \" . , "
-    "! ? ( ) [ ] { } $ _ 1 2.5 \n \t\n C++ B-52 dog"
+    "have unable to as an ai no idea unclear impossible hard too small say think it's => -> x: ** __ # > - + ` ' \" . ,"
+    " ! ? ( ) [ ] { } $ _ 1 2.5 \n \t\n C++ B-52 dog"
 ).split(" ")
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join) | st.text(st.characters(max_codepoint=127))
 
