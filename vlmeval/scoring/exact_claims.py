@@ -36,7 +36,8 @@ _LABEL = re.compile(
 )
 _LIST = re.compile(
     rf"""{_CLOSE}\s*(?:,|/|&|;|\+|-|~|\bto\b|\bvs\b|\band\b|\bor\b|和|或|与|及|,\s*(?:and|or)\b)\s*"""
-    rf"""(?:option\s+|maybe\s+|perhaps\s+|possibly\s+|then\s+|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
+    rf"""(?:option\s+|maybe\s+|perhaps\s+|possibly\s+|then\s+|(?:it\s+)?(?:could|might|may|can)\s+(?:also\s+)?be\s+"""
+    rf"""|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
 )
 _IN_LIST = re.compile(rf"(?<![A-Za-z])[A-Z]{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或|与)+\s*{_OPEN}$")
 _ARTICLE_USE = re.compile(
@@ -71,11 +72,11 @@ _WEAK_MARKER = re.compile(
 _WEAK_MARKER_LOWER = re.compile(r"(?=[acdeghijlmopstvnb=-])(?:" + _WEAK_MARKER.pattern + ")")
 """For texts in ASCII without a colon: what a weak marker can begin with there."""
 CORRECTION = re.compile(
-    r"(?=[wacno等不更其])"  # changes no match, is faster
-    r"(?:\b(?:wait|actually|correction|on second thought)\b|\bno,|等等|不对|更正|其实)",
+    r"(?=[wacnojs等不更其])"  # changes no match, is faster
+    r"(?:\b(?:wait|actually|correction|on second thought|just kidding|scratch that)\b|\bno,|等等|不对|更正|其实)",
     re.IGNORECASE,
 )
-_CORRECTION_HINTS = ("wait", "actual", "correct", "second th", "no,")
+_CORRECTION_HINTS = ("wait", "actual", "correct", "second th", "kidding", "scratch", "no,")
 """A correction in ASCII has one of these in it."""
 _STRONG_WORDS = ("ans", "choice", "option", "select", "solution", "conclusion", "response", "letter")
 _STRONG_CHARS = ("答", "正确", "最")

@@ -33,13 +33,15 @@ _IF = re.compile("[iI][fF]")
 _IF_ONLY = re.compile(r"[^.!?\n]*\bif\b[^.!?\n]*\b(?:were|had|would)\b", re.IGNORECASE)
 _ABSENT_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were)\s+(?:missing|absent|not (?:visible|present|shown|there|here|in|depicted))"
-    r"|(?:is|are)n't (?:visible|present|shown|there|here|in|depicted))\b",
+    r"|(?:is|are)n't (?:visible|present|shown|there|here|in|depicted))\b"
+    r"|\W*\b(?:is|seems|looks|would be) (?:clearly |definitely |probably )?(?:the )?(?:least|worst|most unlikely)\b",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
     r"""["')\]}>]*\s*(?:option|choice|选项|项)?\s*(?:
     (?:is|was|are|seems|looks)\s+(?:\w+\s+)?
-        (?:not\b|wrong|incorrect|false|out\b|impossible|unlikely|ruled|eliminated|excluded)
+        (?:not\b|wrong|incorrect|false|out\b|impossible|unlikely|ruled|eliminated|excluded
+        |(?:the\s+)?(?:least|worst|most\s+unlikely)\b)
     |(?:is|was|does|do|can|could|would|should)n't\b|cannot\b|(?:does|do|can|could|would|should|must)\s+not\b
     |(?:can|could|should|must|may)\s+(?:also\s+)?be\s+(?:ruled|eliminated|excluded|discarded|dismissed)
     |是错|错|不|并不|也不|可以?排除|被排除|排除|有误)""",

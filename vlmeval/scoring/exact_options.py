@@ -2,7 +2,8 @@
 
 Texts are compared as words: a number, a Latin word, or one Chinese character. So `dog` is not in `hotdog`, 3 is not in
 13 or 3.5, and an option's leading article does not count. Where one option's text lies inside another's mention, the
-longer one is meant. Chinese has no word borders: 猫 is found in 熊猫 unless that is an option.
+longer one is meant. A number that is reckoned with is no mention. Chinese has no word borders: 猫 is found in 熊猫 unless that
+is an option.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _WORD = re.compile(
 _LATIN_WORD = re.compile("[a-z]+")
 """All that `_WORD` finds in small ASCII letters without digits and apostrophes, and faster."""
 _NO_LETTER_ALONE = b"0123456789'"
+_OPERATOR_BEHIND = re.compile(r"\s?[-+*/×÷^]\s?\d")
+_OPERATOR_BEFORE = re.compile(r"\d\s?[-+*/×÷^]\s?$")
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
@@ -92,7 +95,17 @@ def mentions(text: str, known: OptionTexts) -> list[Mention]:
     said = [hit.group() for hit in hits]
     wanted = {label: known.words[label] for label in likely}
     found = list(_find(said, wanted)) or list(_find(said, wanted, _singular))
-    return _without_inner([Mention(label, hits[first].start(), hits[last].end()) for label, first, last in found])
+    spans = [Mention(label, hits[first].start(), hits[last].end()) for label, first, last in found]
+    return _without_inner([span for span in spans if not _is_operand(text, span)])
+
+
+def _is_operand(text: str, span: Mention) -> bool:
+    """Whether the span is a number that something is done with: neither 1 nor 4 is meant by `1 - 1/4`."""
+    if not text[span.start : span.end].isdigit():
+        return False
+    return bool(
+        _OPERATOR_BEHIND.match(text, span.end) or _OPERATOR_BEFORE.search(text[max(0, span.start - 8) : span.start])
+    )
 
 
 def _without_inner(spans: list[Mention]) -> list[Mention]:

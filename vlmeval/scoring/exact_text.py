@@ -19,6 +19,7 @@ _MARKDOWN = re.compile(r"[*`]+|__|^[ \t]*(?:#+|>|[-+])[ \t]+", re.MULTILINE)
 _MARKDOWN_HINTS = ("*", "`", "__", "#", ">", "- ", "-\t", "+ ", "+\t")
 """Any markdown has one of these in it."""
 _END_TOKEN = re.compile(r"<\|[^|<>]*\|>|</?s>|<eos>|<end_of_\w+>")
+_INLINE_TAG = re.compile(r"<(b|i|em|strong|u|p|span|code|sub|sup)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|bf|rm)\s*\{([^{}]*)\}")
 _LATEX_BRACKET = re.compile(r"\\([()\[\]])")
 _THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
@@ -39,7 +40,8 @@ def after_thinking(answer: str) -> str:
 
 
 def one_spelling(text: str) -> str:
-    """Full-width and typographic forms as plain ones; markdown, LaTeX text commands and invisible marks taken off.
+    """Full-width and typographic forms as plain ones; markdown, tags as in `<b>B</b>`, LaTeX text commands and
+    invisible marks taken off.
 
     Of a very long answer only the beginning and the end are kept: a choice stands in one of them.
     """
@@ -55,6 +57,7 @@ def one_spelling(text: str) -> str:
         text = _LATEX_BRACKET.sub(r"\1", text)
     if "<" in text:
         text = _END_TOKEN.sub(" ", text)
+        text = _INLINE_TAG.sub(r"\2", text) if "</" in text else text
     return _MARKDOWN.sub("", text) if any(map(text.__contains__, _MARKDOWN_HINTS)) else text
 
 

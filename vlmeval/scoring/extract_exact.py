@@ -52,6 +52,11 @@ _CONCLUSION = re.compile(
     r"|但|不过|所以|因此|综上|最终|故",
     re.IGNORECASE,
 )
+_SO = re.compile(
+    r"\b(?:so|therefore|thus|hence),?\s+(?:it\s+is\s+|it's\s+|that\s+is\s+|that's\s+)?(?:(?:an?|the)\s+)?$"
+    r"|(?:所以|因此)(?:是|为)?$",
+    re.IGNORECASE,
+)
 _REFUSAL = re.compile(
     r"(?=[suanfcdiht抱对无不看以没请难])(?:"  # changes no match, is faster
     r"\b(?:sorry|unable to|as an ai|no idea|unclear|failed to obtain|none of|no image)\b"
@@ -156,6 +161,7 @@ def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Ma
         _last_line(text, options, known, found)
         or _bracketed(text, options, stated)
         or _only(stated, "text")
+        or _concluded(text, stated)
         or Match(None, "no claim")
     )
 
@@ -211,6 +217,14 @@ def _bracketed(text: str, options: Mapping[str, str], stated: list[Mention]) -> 
         return None
     texts = {m.label for m in stated}
     return Match(labels.pop(), "letter in brackets") if not texts or texts == labels else None
+
+
+def _concluded(text: str, stated: list[Mention]) -> Match | None:
+    """`5 cm on the left, 10 cm on the right, so 15 cm.`: what the text ends with, after a word that concludes."""
+    last = max(stated, key=lambda m: m.end, default=None)
+    if last is None or text[last.end :].strip(_AROUND) or not _SO.search(text[: last.start]):
+        return None
+    return Match(last.label, "text concluded")
 
 
 def _only(found: list[Mention], how: str) -> Match | None:
