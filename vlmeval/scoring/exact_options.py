@@ -2,8 +2,8 @@
 
 Texts are compared as words: a number, a Latin word, or one Chinese character. So `dog` is not in `hotdog`, 3 is not in
 13 or 3.5, and an option's leading article does not count. Where one option's text lies inside another's mention, the
-longer one is meant. A number that is reckoned with is no mention. Chinese has no word borders: 猫 is found in 熊猫 unless that
-is an option.
+longer one is meant. A number that is reckoned with is no mention. Chinese has no word borders: 猫 is found in 熊猫
+unless that is an option.
 """
 
 from __future__ import annotations
