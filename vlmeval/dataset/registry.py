@@ -16,13 +16,14 @@ from vlmeval.dataset.base import Dataset, checked_rule, index_with_progress
 from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.known import DatasetSpec, supported_datasets, traits_of_unknown
 from vlmeval.dataset.listing import dataset_listing, dataset_names
-from vlmeval.dataset.mcq import HRBenchDataset, ImageMCQDataset
-from vlmeval.dataset.mmmu import MMMUDataset, MMMUProDataset
-from vlmeval.dataset.tsv_index import TsvIndex, check_file
+from vlmeval.dataset.mcq import HRBenchDataset, ImageMCQDataset, MMERealWorld
+from vlmeval.dataset.mmmu import MMMUDataset, MMMUProDataset, MMMUProStepwise, MMMUProVision, MMMUProVisionStepwise
+from vlmeval.dataset.tsv_index import NEEDED, TsvIndex, check_file
 from vlmeval.dataset.vqa import (
     ImageVQADataset,
     LLaVABench,
     MathVerse,
+    MathVerseStepwise,
     MathVision,
     MathVista,
     MMVet,
@@ -47,8 +48,9 @@ __all__ = [
 dataset_classes: dict[str, type[Dataset]] = {
     kind.__name__: kind
     for kind in (
-        ImageMCQDataset, MMMUDataset, MMMUProDataset, HRBenchDataset, ImageYORNDataset, ImageVQADataset, OCRBench,
-        VizWiz, MathVista, MathVision, MathVerse, MMVet, LLaVABench,
+        ImageMCQDataset, MMMUDataset, MMMUProDataset, MMMUProStepwise, MMMUProVision, MMMUProVisionStepwise,
+        HRBenchDataset, MMERealWorld, ImageYORNDataset, ImageVQADataset, OCRBench, VizWiz, MathVista, MathVision,
+        MathVerse, MathVerseStepwise, MMVet, LLaVABench,
     )
 }  # fmt: skip
 """The classes a config may name, by upstream's names."""
@@ -102,7 +104,7 @@ class DatasetPlan:
             if self.spec is None or not self.spec.full_file:
                 raise
             return self._stand_in(self.spec, error)
-        index = index_with_progress(self.path)
+        index = index_with_progress(self.path, self.dataset_class.needed_columns if self.dataset_class else NEEDED)
         kind, notes = (self.dataset_class, ()) if self.dataset_class else _guess_class(self.name, index, self.scoring)
         return kind(
             self.name,
