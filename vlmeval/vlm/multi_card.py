@@ -33,7 +33,7 @@ from vlmeval.placement.layout import Layout, Replica, lay_over
 from vlmeval.placement.policy import Overrides, Plan, make_plan, plan_of_map, process_cards
 from vlmeval.placement.profile import ModelProfile
 from vlmeval.vlm.balance import Balance, accelerator, compact
-from vlmeval.vlm.card_memory import measured_peaks, reset_peaks
+from vlmeval.vlm.card_memory import Held, held, held_by_process, measured_peaks, reset_peaks
 from vlmeval.vlm.room import MakesRoom, Room, no_room
 
 GIB = 2**30
@@ -445,6 +445,10 @@ class MultiCardMixin(MakesRoom):
         if text not in self.placement_notes:
             self.placement_notes = (*self.placement_notes, text)
             _log.warning("%s", text)
+
+    def memory_held(self) -> Sequence[Held]:
+        """What this process holds on each card of its replica."""
+        return held(self.replica) if self.replica is not None else held_by_process()
 
     def placement_stamp(self) -> dict[str, Any]:
         """The plan, its predicted and the measured peak bytes of each card, and what did not go as planned."""
