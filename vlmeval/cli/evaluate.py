@@ -163,9 +163,7 @@ def _all_there(work: Work) -> Work:
     return work
 
 
-def _infer(
-    model: BaseModel, number: int, work: Work, folder: RunFolder, config: RunConfig, own: OwnProcess
-) -> Work:
+def _infer(model: BaseModel, number: int, work: Work, folder: RunFolder, config: RunConfig, own: OwnProcess) -> Work:
     pending, total = work.pending, len(work.requests)
     name = work.dataset.name
     retried = sum(record.status == "failed" for record in work.records.values())

@@ -53,7 +53,8 @@ def lines(view: RunView, width: int, height: int, *, ascii_only: bool = False) -
     found = [[(_head(view, width, ascii_only), "bold")]]
     size, unit = unit_of([card for replica in view.replicas for card in replica.cards])
     columns = _columns(width, unit)
-    found.append(_cells({one.key: one.title for one in columns}, columns, "dim"))
+    if rows:
+        found.append(_cells({one.key: one.title for one in columns}, columns, "dim"))
     found += [_row(replica, card, columns, size, many) for replica, card in rows]
     if len(shown) < len(view.replicas):
         found.append([(_others(view.replicas, shown), "dim")])
@@ -73,7 +74,7 @@ def one_line(text: str) -> str:
 
 def _line(cells: Sequence[Cell], width: int, ascii_only: bool) -> Text:
     # One column is left free: a terminal that writes into its last one may begin a new row.
-    line = Text(no_wrap=True, overflow="crop", end="")
+    line = Text(no_wrap=True, overflow="crop")
     for text, style in cells:
         line.append(plain(text, ascii_only), style)
     line.truncate(max(1, width - 1), overflow="ellipsis" if not ascii_only else "crop")
@@ -115,7 +116,7 @@ def _columns(width: int, unit: str) -> list[Column]:
         columns = [one for one in columns if one.key not in LEFT_OUT]
         columns[-2] = Column("peak", f"{unit} peak", 8)
     rest = width - 1 - sum(one.width + 1 for one in columns)
-    return [one if one.width else one._replace(width=min(max(rest, 4), 40)) for one in columns]
+    return [one if one.width else one._replace(width=min(max(rest, 4), 28)) for one in columns]
 
 
 def _cells(texts: Mapping[str, str], columns: Sequence[Column], style: str = "") -> list[Cell]:
@@ -157,8 +158,7 @@ def _row(
         texts["card"] = one_line(card.card)
     styles = {"state": STYLES[replica.state] if replica else "", "peak": "yellow" if card and card.fullness > 1 else ""}
     return [
-        (text, styles.get(column.key, ""))
-        for column, (text, _) in zip(columns, _cells(texts, columns), strict=True)
+        (text, styles.get(column.key, "")) for column, (text, _) in zip(columns, _cells(texts, columns), strict=True)
     ]
 
 
@@ -213,7 +213,7 @@ def _below(view: RunView) -> list[list[Cell]]:
     if left:
         queue = "; ".join(
             f"{one_line(one.name)} {one.total - one.done} samples"
-            + (f" ({one.pieces_left} pieces waiting)" if one.pieces_left else "")
+            + (f" ({one.pieces_left} piece{'s' if one.pieces_left > 1 else ''} waiting)" if one.pieces_left else "")
             for one in left
         )
         found.append([(f"left: {queue}", "")])

@@ -42,6 +42,10 @@ class LiveState:
 
     # What happens
 
+    def start_clock(self, now_s: float) -> None:
+        """Work begins."""
+        self._started_s, self._rate = now_s, Rate(now_s)
+
     def answered(self, benchmark: int, failure: str = "") -> None:
         """One more sample is finished; `failure` says why it failed."""
         self._done[benchmark] += 1
@@ -61,7 +65,7 @@ class LiveState:
         """How replicas and queue stand."""
         self._replicas, self._waiting = replicas, waiting
         if self._started_s is None and any(one.state in READY for one in replicas):
-            self._started_s, self._rate = now_s, Rate(now_s)
+            self.start_clock(now_s)
         done = sum(self._done.values())
         if done > self._counted:
             self._rate.add(now_s, done - self._counted)

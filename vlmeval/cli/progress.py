@@ -60,6 +60,11 @@ class Progress:
                 self._output.close(self._state.view(time.monotonic()))
             self._output = None
 
+    def start_clock(self) -> None:
+        """Where there are no replicas, work begins now; else with the first that is ready."""
+        with self._lock:
+            self._state.start_clock(time.monotonic())
+
     def answered(self, benchmark: int, failure: str = "") -> None:
         """One more sample is finished; `failure` says why it failed."""
         with self._lock:

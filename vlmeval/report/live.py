@@ -245,18 +245,20 @@ class Pace:
             return None
         work_s: dict[int, float] = {}
         pieces: dict[int, int] = {}
-        longest_s = 0.0
-        for one in ahead:
-            work_s[one.benchmark] = work_s.get(one.benchmark, 0.0) + self._sums(one.benchmark).ratio * one.cost
-            pieces[one.benchmark] = pieces.get(one.benchmark, 0) + one.pieces
-        for piece in under_way:
-            left_s = max(0.0, self._sums(piece.benchmark).ratio * piece.cost - piece.age_s)
-            work_s[piece.benchmark] = work_s.get(piece.benchmark, 0.0) + left_s
-            pieces[piece.benchmark] = pieces.get(piece.benchmark, 0) + 1
-            longest_s = max(longest_s, left_s)
-        margins = [work_s[one] * self._spread(one, pieces[one]) for one in work_s]
+        spent_s = longest_s = 0.0
+        waiting = [(one.benchmark, one.cost, one.pieces, 0.0) for one in ahead]
+        held = [(one.benchmark, one.cost, 1, one.age_s) for one in under_way]
+        for benchmark, cost, count, age_s in (*waiting, *held):
+            whole_s = self._sums(benchmark).ratio * cost
+            work_s[benchmark] = work_s.get(benchmark, 0.0) + whole_s
+            pieces[benchmark] = pieces.get(benchmark, 0) + count
+            spent_s += min(age_s, whole_s)
+            longest_s = max(longest_s, whole_s / max(count, 1) - age_s)
         share = 1 / max(replicas, 1)
-        return Eta(seconds=max(longest_s, share * sum(work_s.values())), margin_s=share * math.hypot(*margins))
+        seconds = max(longest_s, share * (sum(work_s.values()) - spent_s))
+        # Of a piece under way the whole is uncertain, however much of its time has passed.
+        margins = [work_s[one] * self._spread(one, pieces[one]) for one in work_s]
+        return Eta(seconds=seconds, margin_s=share * math.hypot(*margins))
 
     def _sums(self, benchmark: int) -> _Sums:
         return self._of.get(benchmark, self._all)

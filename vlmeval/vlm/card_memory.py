@@ -24,9 +24,7 @@ class Held:
 
 def held(replica: Replica) -> list[Held]:
     """On each card of a replica, beside its plan. Cheap, and asked from a thread of its own."""
-    return [
-        _held(share.card, share.peak_bytes) if share.card.kind != "cpu" else _resident() for share in replica.cards
-    ]
+    return [_held(share.card, share.peak_bytes) if share.card.kind != "cpu" else _resident() for share in replica.cards]
 
 
 def held_by_process() -> Sequence[Held]:
