@@ -174,12 +174,11 @@ def _infer(model: BaseModel, number: int, work: Work, folder: RunFolder, config:
     started = time.monotonic()
     if isinstance(model, TransformersModel):
         quiet_transformers()
-    own.loading()
     model.load()
-    own.loaded()
     say_placed(model)
     say("answers", f"{name}: {len(pending)} to go; model ready in {duration(time.monotonic() - started)}")
     with Journal(folder.journal_path(name)) as journal:
+        own.loaded()
         answer(
             model,
             work.dataset.task,

@@ -1,9 +1,13 @@
-"""The live view as lines of a given width, never more than a given height. Every line is one row of the screen."""
+"""The live view as lines of a given width, never more than a given height. Every line is one row of the screen.
+
+A replica has a row for each of its cards while there is room; else one, with the fullest of its cards (`x8`: of eight).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -44,11 +48,12 @@ LEFT_OUT = ("batch", "age", "now")
 
 
 def lines(view: RunView, width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
-    """The whole view. As many replicas as there is room for, those in trouble first; the others are summed up."""
+    """The whole view. Replicas there is no room for are summed up, those in trouble last."""
     below = _below(view)
     room = max(1, height - (FREE_ROWS if height > 12 else 1) - 2 - len(below))
-    shown = _chosen(view.replicas, room)
-    rows = [row for replica in shown for row in _rows(replica)][:room]
+    in_full = sum(max(1, len(one.cards)) for one in view.replicas) <= room
+    shown = view.replicas if in_full else _chosen(view.replicas, room)
+    rows = [row for replica in shown for row in (_rows(replica) if in_full else [(replica, _fullest(replica))])]
     many = len(view.benchmarks) > 1
     found = [[(_head(view, width, ascii_only), "bold")]]
     size, unit = unit_of([card for replica in view.replicas for card in replica.cards])
@@ -181,18 +186,21 @@ def _age(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if seconds < SHORT_AGE_S else f"{seconds / 60:.0f} min"
 
 
+def _fullest(replica: ReplicaView) -> CardView | None:
+    """The card that stands for all of a replica where there is one row for each: `x8`."""
+    if len(replica.cards) < 2:
+        return replica.cards[0] if replica.cards else None
+    fullest = max(replica.cards, key=lambda card: (card.fullness, card.peak_bytes or 0))
+    return replace(fullest, card=f"x{len(replica.cards)}")
+
+
 def _chosen(replicas: Sequence[ReplicaView], room: int) -> list[ReplicaView]:
-    """As many as fit, in their order. One row is kept for the others' sum; those in trouble come before the others."""
-    if sum(max(1, len(one.cards)) for one in replicas) <= room:
+    """As many as fit, one row each, in their order. If not all do, one row is kept for the others' sum, and those in
+    trouble come before the others."""
+    if len(replicas) <= room:
         return list(replicas)
-    left, chosen = room - 1, set()
-    for one in sorted(replicas, key=lambda one: one.state not in TROUBLED):
-        rows = max(1, len(one.cards))
-        if rows > left:
-            break
-        left -= rows
-        chosen.add(one.name)
-    return [one for one in replicas if one.name in chosen]
+    first = sorted(range(len(replicas)), key=lambda n: replicas[n].state not in TROUBLED)[: room - 1]
+    return [replicas[n] for n in sorted(first)]
 
 
 def _others(replicas: Sequence[ReplicaView], shown: Sequence[ReplicaView]) -> str:

@@ -34,31 +34,29 @@ class OwnProcess:
             number: sum(cost(request) for request in work.pending) for number, work in enumerate(works) if work.pending
         }
         self._pieces: dict[int, int] = {}
-        self._replica = ReplicaState(number=0, name="process", state="starting")
+        self._replica = ReplicaState(number=0, name="process", state="loading")
         self._since = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_showing, daemon=True)
 
     def __enter__(self) -> OwnProcess:
-        self._progress.__enter__()
-        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._over.set()
-        self._thread.join()
-        self._show()
-        self._progress.__exit__(kind, error, traceback)
-
-    def loading(self) -> None:
-        """The model is being loaded."""
-        self._become("loading", None)
+        if self._thread.is_alive():
+            self._over.set()
+            self._thread.join()
+            self._show()
+            self._progress.__exit__(kind, error, traceback)
 
     def loaded(self) -> None:
-        """And is there."""
+        """The model is there, and from now on it is shown; before, transformers showed how far loading had come."""
         self._become("waiting", None)
+        if not self._thread.is_alive():
+            self._progress.__enter__()
+            self._thread.start()
 
     def begun(self, benchmark: int, batch: Sequence[Request], left: int) -> None:
         """This batch is answered now; `left` of the benchmark's come after it."""
