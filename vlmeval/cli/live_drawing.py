@@ -5,6 +5,7 @@ A replica has a row for each of its cards while there is room; else one, with th
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from vlmeval.errors import printable
-from vlmeval.report.live import CardView, ReplicaView, RunView, State, unit_of
+from vlmeval.report.live import BenchmarkView, CardView, ReplicaView, RunView, State, unit_of
 
 STYLES: dict[State, str] = {
     "starting": "dim",
@@ -170,7 +171,7 @@ def _row(
 def _state(replica: ReplicaView, many: bool) -> str:
     """`answering`, of several benchmarks `answering ShapesBench`; `restarting, 12 s`."""
     if replica.state == "restarting" and replica.starts_in_s:
-        return f"restarting, {replica.starts_in_s:.0f} s"
+        return f"restarting, {math.ceil(replica.starts_in_s)} s"
     return one_line(f"{replica.state} {replica.benchmark}") if many else replica.state
 
 
@@ -219,17 +220,22 @@ def _below(view: RunView) -> list[list[Cell]]:
     left = [one for one in view.benchmarks if one.done < one.total]
     found: list[list[Cell]] = []
     if left:
-        queue = "; ".join(
-            f"{one_line(one.name)} {one.total - one.done} samples"
-            + (f" ({one.pieces_left} piece{'s' if one.pieces_left > 1 else ''} waiting)" if one.pieces_left else "")
-            for one in left
-        )
-        found.append([(f"left: {queue}", "")])
+        found.append([(f"left: {'; '.join(map(_left, left))}", "")])
     if view.failed:
         found.append([(f"failed: {view.failed}, the last one: {one_line(view.last_failure)}", "red")])
-    notes = [f"replicas died: {view.deaths} times"] if view.deaths else []
+    notes = [f"replicas died: {_many(view.deaths, 'time')}"] if view.deaths else []
     if view.moves:
-        notes.append(f"blocks moved: {view.moves} times, the last time because {one_line(view.last_move)}")
+        notes.append(f"blocks moved: {_many(view.moves, 'time')}, the last time because {one_line(view.last_move)}")
     if notes:
         found.append([("; ".join(notes), "yellow")])
     return found
+
+
+def _left(one: BenchmarkView) -> str:
+    """`ShapesBench 388 samples (40 pieces waiting)`."""
+    waiting = f" ({_many(one.pieces_left, 'piece')} waiting)" if one.pieces_left else ""
+    return f"{one_line(one.name)} {_many(one.total - one.done, 'sample')}{waiting}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -11,6 +11,7 @@ from vlmeval.report.live import (
     Ahead,
     BenchmarkView,
     CardView,
+    Eta,
     Pace,
     Rate,
     ReplicaView,
@@ -19,6 +20,7 @@ from vlmeval.report.live import (
 )
 
 READY = ("answering", "waiting")
+COMING = ("starting", "loading", "restarting")
 
 
 class LiveState:
@@ -99,7 +101,7 @@ class LiveState:
             elapsed_s=None if self._started_s is None else now_s - self._started_s,
             first_done=self._first_done,
             per_s=self._rate.per_s(now_s) if self._started_s is not None else None,
-            eta=self._pace.eta(self._ahead(), self._under_way(), sum(one.state in READY for one in self._replicas)),
+            eta=self._eta(),
             last_failure=self._last_failure,
             moves=len(moves),
             last_move=str(moves[-1].get("why", "")) if moves else "",
@@ -140,6 +142,11 @@ class LiveState:
             failed=self._failed[number],
             pieces_left=waiting.pieces,
         )
+
+    def _eta(self) -> Eta | None:
+        ready = sum(one.state in READY for one in self._replicas)
+        coming = sum(one.state in COMING for one in self._replicas)
+        return self._pace.eta(self._ahead(), self._under_way(), ready, coming)
 
     def _ahead(self) -> list[Ahead]:
         return [Ahead(benchmark=n, pieces=one.pieces, cost=one.cost) for n, one in self._waiting.items()]

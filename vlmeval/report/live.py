@@ -236,10 +236,11 @@ class Pace:
         for sums in (self._all, self._of.setdefault(benchmark, _Sums())):
             sums.add(max(cost, 1e-9), seconds)
 
-    def eta(self, ahead: Iterable[Ahead], under_way: Iterable[UnderWay], replicas: int) -> Eta | None:
+    def eta(self, ahead: Iterable[Ahead], under_way: Iterable[UnderWay], replicas: int, coming: int = 0) -> Eta | None:
         """When all will be done if so many replicas go on as before; None before anything was finished.
 
-        Costs are about tokens of prompts, so how long the answers are is known from the finished pieces alone.
+        Costs are about tokens of prompts, so how long the answers are is known from the finished pieces alone. Replicas
+        that are still `coming` may help soon or never: what they would save is in the margin.
         """
         if not self._all.n:
             return None
@@ -258,7 +259,8 @@ class Pace:
         seconds = max(longest_s, share * (sum(work_s.values()) - spent_s))
         # Of a piece under way the whole is uncertain, however much of its time has passed.
         margins = [work_s[one] * self._spread(one, pieces[one]) for one in work_s]
-        return Eta(seconds=seconds, margin_s=share * math.hypot(*margins))
+        saved = 1 - max(replicas, 1) / (max(replicas, 1) + coming)
+        return Eta(seconds=seconds, margin_s=share * math.hypot(*margins) + seconds * saved)
 
     def _sums(self, benchmark: int) -> _Sums:
         return self._of.get(benchmark, self._all)
