@@ -57,8 +57,9 @@ def lines(view: RunView, width: int, height: int, *, ascii_only: bool = False) -
     rows = [row for replica in shown for row in (_rows(replica) if in_full else [(replica, _fullest(replica))])]
     many = len(view.benchmarks) > 1
     found = [[(_head(view, width, ascii_only), "bold")]]
-    size, unit = unit_of([card for replica in view.replicas for card in replica.cards])
-    columns = _columns(width, unit)
+    cards = [card for replica in view.replicas for card in replica.cards]
+    size, unit = unit_of(cards)
+    columns = _columns(width, unit, max((cell_len(card.card) for card in cards), default=0))
     if rows:
         found.append(_cells({one.key: one.title for one in columns}, columns, "dim"))
     found += [_row(replica, card, columns, size, many) for replica, card in rows]
@@ -104,11 +105,11 @@ def _head(view: RunView, width: int, ascii_only: bool) -> str:
     return f"{names} {'━' * full + '─' * (bar - full) if bar >= 8 else ''} {told}"
 
 
-def _columns(width: int, unit: str) -> list[Column]:
-    """Those a screen of this width has room for."""
+def _columns(width: int, unit: str, card: int) -> list[Column]:
+    """Those a screen of this width has room for; `card` is the width of the longest name of one, as `GPU-8932`."""
     columns = [
         Column("replica", "replica", 10),
-        Column("card", "card", 4),
+        Column("card", "card", max(4, min(card, 8))),
         Column("state", "state", 0),
         Column("done", "done", 6),
         Column("rate", "/s", 5),

@@ -45,8 +45,9 @@ class LiveState:
     # What happens
 
     def start_clock(self, now_s: float) -> None:
-        """Work begins."""
-        self._started_s, self._rate = now_s, Rate(now_s)
+        """Work begins: the first replica is ready."""
+        if self._started_s is None:
+            self._started_s, self._rate = now_s, Rate(now_s)
 
     def answered(self, benchmark: int, failure: str = "") -> None:
         """One more sample is finished; `failure` says why it failed."""
@@ -66,7 +67,7 @@ class LiveState:
     def watch(self, replicas: Sequence[ReplicaState], waiting: Mapping[int, Waiting], now_s: float) -> None:
         """How replicas and queue stand."""
         self._replicas, self._waiting = replicas, waiting
-        if self._started_s is None and any(one.state in READY for one in replicas):
+        if any(one.state in READY for one in replicas):
             self.start_clock(now_s)
         done = sum(self._done.values())
         if done > self._counted:

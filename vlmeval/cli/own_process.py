@@ -56,6 +56,7 @@ class OwnProcess:
         self._become("waiting", None)
         if not self._thread.is_alive():
             self._progress.__enter__()
+            self._progress.start_clock()
             self._thread.start()
 
     def begun(self, benchmark: int, batch: Sequence[Request], left: int) -> None:

@@ -61,7 +61,7 @@ class Progress:
             self._output = None
 
     def start_clock(self) -> None:
-        """Where there are no replicas, work begins now; else with the first that is ready."""
+        """Work begins: rates count from here."""
         with self._lock:
             self._state.start_clock(time.monotonic())
 

@@ -118,6 +118,7 @@ class Recorder:
         """The first one is worth a line."""
         if not self._is_ready:
             self._is_ready = True
+            self._progress.start_clock()
             self._progress.print(f"{replica} is ready")
 
     def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vlmeval.hardware import Card, process_memory
+from vlmeval.hardware import Card, physical_name, process_memory, visible_names
 from vlmeval.placement.layout import Replica
 from vlmeval.placement.rebalance import Measured
 
@@ -32,9 +32,10 @@ def held_by_process() -> Sequence[Held]:
     torch = sys.modules.get("torch")
     if torch is None or not torch.accelerator.is_available():
         return [_resident()]
+    names = visible_names()
     kind = torch.accelerator.current_accelerator().type
     cards = [
-        Card(index=index, kind=kind, name="", total_bytes=0, free_bytes=0)
+        Card(index=index, kind=kind, name="", total_bytes=0, free_bytes=0, physical=physical_name(index, names))
         for index in range(torch.accelerator.device_count())
     ]
     return [one for one in (_held(card, None) for card in cards) if one.peak_bytes] or [_resident()]

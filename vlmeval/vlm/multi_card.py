@@ -447,8 +447,9 @@ class MultiCardMixin(MakesRoom):
             _log.warning("%s", text)
 
     def memory_held(self) -> Sequence[Held]:
-        """What this process holds on each card of its replica."""
-        return held(self.replica) if self.replica is not None else held_by_process()
+        """What this process holds on each card of its replica. Plans nothing: that is not for another thread."""
+        plan = self._plan
+        return held(plan.replicas[0]) if plan is not None else held_by_process()
 
     def placement_stamp(self) -> dict[str, Any]:
         """The plan, its predicted and the measured peak bytes of each card, and what did not go as planned."""
