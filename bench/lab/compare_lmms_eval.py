@@ -6,8 +6,7 @@ Each round runs, each from nothing to its files:
     floor              torchrun --nproc-per-node 2 floor.py, batch 8
     ours               python run.py --replicas 2, all else as it comes
     lmms-eval          one process, at what it is fastest with (bench/lab.md says how that was found)
-    lmms-eval, halves  two of it at once, started by hand with half of the rows each, which it has no flag for:
-                       what a patient user could get; the two results would still have to be joined
+    lmms-eval, two     the same by torchrun --nproc-per-node 2
 lmms-eval lives in an environment of its own (bench/lab.md says how to make it); without --lmms-python its part is left
 out. Nothing of it is changed: it gets lmms_eval_task/lab.yaml, the rows in its own format, written before the rounds,
 and the same prompts, pixels, 16 tokens, float32 and sdpa. Its answers differ in part, because it encodes every image
@@ -32,7 +31,7 @@ from floor import MAX_PIXELS, MIN_PIXELS
 ROWS = 200
 PROCESSES = 2
 TASK = HERE / "lmms_eval_task"
-LMMS, HALVES = "lmms-eval", "lmms-eval, halves"
+LMMS, LMMS_TWO = "lmms-eval", "lmms-eval, two"
 LMMS_LIMIT, FLOOR_LIMIT = 0.45, 1.10
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
@@ -83,7 +82,7 @@ def prepare(asked: argparse.Namespace, folder: Path, scratch: Path) -> Lmms:
     versions = "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in %r), sep=', ')"
     names = ("lmms-eval", "transformers", "torch", "datasets", "qwen-vl-utils", "Pillow")
     print(run_or_exit([python, "-c", versions % (names,)], {}, scratch)[1], flush=True)
-    run_or_exit(lmms_command(lmms, folder, scratch / "warm", 0, 2), OFFLINE, scratch)
+    run_or_exit(lmms_command(lmms, folder, scratch / "warm", 2, 1), OFFLINE, scratch)
     return lmms
 
 
@@ -97,20 +96,14 @@ def one_round(folder: Path, asked: argparse.Namespace, lmms: Lmms | None, scratc
     found["ours"] = told("ours", measure(ours, VLMEVAL_CACHE=str(scratch / "cache")))
     check_answers(scratch / "ours", expected)
     if lmms is not None:
-        whole = lmms_command(lmms, folder, scratch / "whole", 0, asked.limit)
-        found[LMMS] = told(LMMS, run_lmms(lmms, whole), same_answers(scratch / "whole", expected))
-        middle = asked.limit // 2
-        parts = [
-            shlex.join(lmms_command(lmms, folder, scratch / f"half-{start}", start, count))
-            for start, count in ((0, middle), (middle, asked.limit - middle))
-        ]
-        both = ["bash", "-c", f"{parts[0]} & first=$!; {parts[1]}; second=$?; wait $first && exit $second"]
-        halves = [scratch / "half-0", scratch / f"half-{middle}"]
-        found[HALVES] = told(HALVES, run_lmms(lmms, both), sum(same_answers(half, expected) for half in halves))
+        for name, processes in ((LMMS, 1), (LMMS_TWO, PROCESSES)):
+            out = scratch / f"lmms-{processes}"
+            usage = run_lmms(lmms, lmms_command(lmms, folder, out, asked.limit, processes))
+            found[name] = told(name, usage, same_answers(out, expected))
     return found
 
 
-def lmms_command(lmms: Lmms, folder: Path, out: Path, start: int, count: int) -> list[str]:
+def lmms_command(lmms: Lmms, folder: Path, out: Path, limit: int, processes: int) -> list[str]:
     model = f"pretrained={folder / 'tiny-qwen2vl'},device_map=cpu,min_pixels={MIN_PIXELS},max_pixels={MAX_PIXELS}"
     flags = {
         "--model": "qwen2_vl",
@@ -119,11 +112,12 @@ def lmms_command(lmms: Lmms, folder: Path, out: Path, start: int, count: int) ->
         "--batch_size": lmms.batch_size,
         "--tasks": "vlmeval_lab",
         "--include_path": TASK,
-        "--offset": start,
-        "--limit": count,
+        "--limit": limit,
         "--output_path": out,
     }
-    return [lmms.python, "-m", "lmms_eval", *(str(word) for flag in flags.items() for word in flag), "--log_samples"]
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    words = [str(word) for flag in flags.items() for word in flag]
+    return [lmms.python, "-m", *(launcher if processes > 1 else []), "lmms_eval", *words, "--log_samples"]
 
 
 def run_lmms(lmms: Lmms, command: list[str]) -> Usage:
@@ -139,11 +133,13 @@ def run_or_exit(command: list[str], environment: dict[str, str], folder: Path) -
 
 
 def same_answers(out: Path, expected: dict[str, str]) -> int:
-    """How many answers of lmms-eval, which strips them, are the floor's; exits if it wrote none."""
+    """How many answers of lmms-eval, which strips them, are the floor's; exits if it did not answer every row once."""
     files = list(out.glob("*/*_samples_vlmeval_lab.jsonl"))
     if len(files) != 1:
         raise SystemExit(f"lmms-eval left {len(files)} files of answers in {out}, not 1")
     records = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()]
+    if sorted(record["doc_id"] for record in records) != list(range(len(expected))):
+        raise SystemExit(f"lmms-eval wrote {len(records)} answers, not one for each of {len(expected)} rows")
     texts = list(expected.values())
     return sum(record["filtered_resps"] == texts[record["doc_id"]].strip() for record in records)
 
