@@ -140,7 +140,7 @@ def run_process(command: list[str], environment: dict[str, str], folder: Path = 
             wall_s=wall_s,
             cpu_s=used.ru_utime + used.ru_stime,
             peak_mib=used.ru_maxrss / 1024,
-            together_mib=tree.peak_mib,
+            together_mib=max(tree.peak_mib, used.ru_maxrss / 1024),
             exit_code=process.returncode,
         )
         screen.seek(0)

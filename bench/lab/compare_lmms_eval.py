@@ -168,7 +168,7 @@ def print_table(rounds: list[dict[str, Usage]]) -> None:
         print(f"| {name} | {middle[0]:.1f} | {middle[1]:.1f} | {middle[2]:.0f} | {middle[3]:.0f} |")
     print("\n| ours to | target (wall) | wall: median (each round) | CPU: median (each round) |\n|---|---|---|---|")
     for name in [name for name in rounds[0] if name != "ours"]:
-        target = {"floor": f"{FLOOR_LIMIT:.2f}", LMMS: f"{LMMS_LIMIT:.2f}"}.get(name, "none")
+        target = {"floor": f"{FLOOR_LIMIT:.2f}", LMMS: f"{LMMS_LIMIT:.2f}", LMMS_TWO: f"{LMMS_LIMIT:.2f}"}[name]
         ratios = [
             [getattr(found["ours"], field) / getattr(found[name], field) for found in rounds]
             for field in ("wall_s", "cpu_s")

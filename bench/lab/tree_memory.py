@@ -1,7 +1,7 @@
 """Memory of a process and all below it, by looking twice a second: what the system's own count does not give.
 
-`wait4` tells the peak of the largest process. The sum here counts what processes share (the libraries' pages, some
-200 MiB of each) once for each of them. Linux only: elsewhere the peak stays 0.
+`wait4` tells the peak of the largest process, exactly; a short peak of the sum can be missed. The sum counts what
+processes share (the libraries' pages, some 200 MiB of each) once for each of them. Linux only: elsewhere it stays 0.
 """
 
 from __future__ import annotations
