@@ -21,7 +21,8 @@ from vlmeval.placement.simulate.ledger import CardLedger
 from vlmeval.placement.simulate.machine import simulated_machine
 from vlmeval.types import Message
 from vlmeval.vlm.base import BaseModel
-from vlmeval.vlm.multi_card import MultiCardMixin, Placement
+from vlmeval.vlm.multi_card import MultiCardMixin
+from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
 MIB = 2**20
@@ -80,6 +81,18 @@ def test_on_two_small_cards_every_family_splits_itself_and_answers_as_from_one(
         assert 0 < card["measured_peak_bytes"] <= card["planned_peak_bytes"] * 1.02
     assert stamp["placement_notes"] == []
     assert "copies of 1 MiB exact" in stamp["copy_check"] or "4,099 bytes exact" in stamp["copy_check"]
+
+
+def test_what_each_card_holds_is_told_beside_its_plan_and_asking_plans_nothing(two_cards: CardLedger) -> None:
+    model = make("Qwen2-VL-Tiny")
+    (before,) = model.memory_held()
+    assert (before.card, before.planned_bytes) == ("cpu", None) and before.now_bytes, "the process, until it is planned"
+    answer(model)
+    held = model.memory_held()
+    assert [one.card for one in held] == ["0", "1"]
+    assert [one.now_bytes for one in held] == [two_cards.live_bytes[0], two_cards.live_bytes[1]]
+    for one, card in zip(held, model.stamp()["plan"], strict=True):
+        assert (one.planned_bytes, one.peak_bytes) == (card["planned_peak_bytes"], card["measured_peak_bytes"])
 
 
 def test_auto_split_0_takes_one_card_and_1_all_of_them(whole: dict[str, list[str]]) -> None:

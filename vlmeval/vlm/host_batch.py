@@ -16,6 +16,7 @@ from vlmeval.errors import SampleError
 from vlmeval.images import image_key, open_image, shrunk
 from vlmeval.types import ImageValue, Message, Task
 from vlmeval.vlm.batch_limits import BatchLimits
+from vlmeval.vlm.chat_prompts import ChatPrompts
 from vlmeval.vlm.image_parts import PIXELS, Features, ImageParts, Part
 from vlmeval.vlm.image_store import CARD_SHARE, FEATURE_BYTES, ImageStore, PreparedImage
 
@@ -36,19 +37,14 @@ class HostBatch:
     images: list[list[PreparedImage]]
 
 
-class HostBatches(BatchLimits):
+class HostBatches(ChatPrompts, BatchLimits):
     """Prepares batches and brings them to the model."""
 
     model: Any
-    processor: Any
     max_image_pixels: int
     image_parts: ImageParts | None = None
     """How the family's images come apart; None: they are given to the model as its processor makes them, every time."""
     _store: ImageStore | None = None
-
-    def render(self, message: Sequence[Message]) -> str:
-        """The prompt text."""
-        raise NotImplementedError
 
     def arrange_images(self, images: list[list[PILImage]]) -> Any:
         """The images of each prompt as the family's processor takes them: here one flat list, None if there is none."""
