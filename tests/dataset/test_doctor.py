@@ -222,8 +222,10 @@ def test_options_in_one_cell_and_a_file_without_questions_are_no_errors(
 ) -> None:
     listed = str(["(A) None", "(B) 007", "(C) x", "(D) y", "(E) z"])
     cells = {"index": "1", "image": cell(), "question": "?", "multi-choice options": listed, "answer": "F"}
-    lite = write_tsv(tmp_path / "MME-RealWorld-Lite.tsv", [cells, {**cells, "index": "2", "answer": "B"}])
-    code, findings = checked(lite, capsys)
+    lite = write_tsv(
+        tmp_path / "MME-RealWorld-Lite.tsv", [cells, {**cells, "index": "2", "answer": "B", "image": cell(2)}]
+    )
+    _, findings = checked(lite, capsys)
     assert [f["what"] for f in findings if f["severity"] == "error"] == [
         "rows have an answer that is none of their options: they cannot be right"
     ]

@@ -1,5 +1,5 @@
-"""The rules of upstream written down a second time, from the words of `benchmarks.md` alone and as plainly as can be, and
-compared with the package on many small odd answers. Slow, clumsy and independent: that is what it is for."""
+"""The rules of upstream written down a second time, from their description in words and as plainly as can be, and
+compared with the package on thousands of small odd answers. Slow, clumsy and independent: that is what it is for."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ REFUSALS = [
     "I'm sorry, but without the image provided",
     "Cannot determine the answer",
 ]
-PIECES = (
-    ["A", "B", "C", "D", "E", "F", "Z", "a", "b", "I", "answer is", "Answer is", "ANSWER IS", "The answer is not"]
-    + [*".()[],:;!*#{}", "**", "?", "-", "'", '"', "、", "。", "（", "）", "</think>", "\n", "\t", "  ", "\u3000"]
-    + ["cat", "Dog", "dogs", "bird", "fish", "a red car", "red", "nan", "None", "3", "3.0", "", "the", "one", "well"]
-    + [*REFUSALS, "Failed to obtain answer via API.", "猫"]
-)
+PIECES = [
+    *("A", "B", "C", "D", "E", "F", "Z", "a", "b", "I", "answer is", "Answer is", "ANSWER IS", "The answer is not"),
+    *(*".()[],:;!*#{}", "**", "?", "-", "'", '"', "、", "。", "（", "）", "</think>", "\n", "\t", "  ", "\u3000"),
+    *("cat", "Dog", "dogs", "bird", "fish", "a red car", "red", "nan", "None", "3", "3.0", "", "the", "one", "well"),
+    *(*REFUSALS, "Failed to obtain answer via API.", "猫"),
+]
 OPTION_TEXTS = ["cat", "dog", "bird", "fish", "red", "red car", "", "nan", "3", "None", "A", "猫", "dogfish", "DOG"]
 
 
