@@ -8,7 +8,7 @@ import pytest
 
 from vlmeval.dataset import open_dataset
 from vlmeval.errors import DatasetError
-from vlmeval.types import Message, Prediction
+from vlmeval.types import Index, Message, Prediction
 from vlmeval.vlm.internvl2 import task_text
 from vlmeval.vlm.llava_onevision import LLaVA_OneVision_HF
 from vlmeval.vlm.qwen2_vl import Qwen2VLChat
@@ -185,7 +185,7 @@ def test_mmmu_pro_vision_needs_no_question_column(tmp_path: Path, name: str, req
         "row 1",
         "Answer the following multiple-choice question in the image. " + request_,
     ]
-    right = {1: Prediction(index=1, status="ok", fingerprint="", prediction="Answer: B")}
+    right: dict[Index, Prediction] = {1: Prediction(index=1, status="ok", fingerprint="", prediction="Answer: B")}
     assert dataset.score(right, "vlmevalkit").overall.value == 1.0
     for model in (Qwen2VLChat("x/y"), LLaVA_OneVision_HF("x/y")):
         assert not model.use_custom_prompt(dataset.task)
@@ -214,7 +214,7 @@ def test_mme_realworld_has_its_options_in_one_cell(tmp_path: Path) -> None:
         "Select the best answer to the above multiple-choice question based on the image. Respond with only the letter "
         "(A, B, C, D, or E) of the correct option. \nThe best answer is:",
     ]
-    right = {7: Prediction(index=7, status="ok", fingerprint="", prediction="(C)")}
+    right: dict[Index, Prediction] = {7: Prediction(index=7, status="ok", fingerprint="", prediction="(C)")}
     assert [dataset.score(right, protocol).overall.value for protocol in ("vlmevalkit", "exact")] == [1.0, 1.0]
 
 

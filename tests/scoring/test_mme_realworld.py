@@ -8,7 +8,7 @@ from vlmeval.scoring.mme_realworld import first_letter, score
 from vlmeval.scoring.mmmu_pro_stepwise import final_line
 from vlmeval.scoring.mmmu_pro_stepwise import score as score_stepwise
 from vlmeval.scoring.rows import Answers
-from vlmeval.types import Prediction, Sample
+from vlmeval.types import Index, Prediction, Sample
 
 OPTIONS = {label: f"text {label.lower()}" for label in "ABCDE"}
 
@@ -65,7 +65,7 @@ def answers(said: list[str], truths: list[str], categories: list[str], protocol:
                l2_category=kind.rpartition("|")[2])
         for at, (truth, kind) in enumerate(zip(truths, categories, strict=True))
     ]  # fmt: skip
-    predictions = {
+    predictions: dict[Index, Prediction] = {
         at: Prediction(index=at, status="ok", fingerprint="", prediction=text) for at, text in enumerate(said)
     }
     return Answers(dataset="X", samples=samples, predictions=predictions, protocol=protocol)

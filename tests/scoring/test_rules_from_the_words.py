@@ -14,7 +14,7 @@ from tests.scoring.rows_example import hits, sample, scored
 from vlmeval.scoring import score_multiple_choice
 from vlmeval.scoring.extract_vlmevalkit import extract_option
 from vlmeval.scoring.extract_yes_no import extract_yes_no
-from vlmeval.types import Prediction, Sample
+from vlmeval.types import Index, Prediction, Sample
 
 CASES = 1500
 REFUSALS = [
@@ -124,7 +124,9 @@ def test_yes_and_no_are_read_as_the_words_say() -> None:
 def test_a_circular_group_is_right_iff_every_present_row_is(seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(60):
-        samples, predictions, groups = [], {}, {}
+        samples: list[Sample] = []
+        predictions: dict[Index, Prediction] = {}
+        groups: dict[int, dict[int, str | None]] = {}
         for base in range(1, 7):
             for copy in range(4):
                 if draw.random() < 0.2:
