@@ -18,6 +18,11 @@ from vlmeval.types import Message
 ANSWER: Message = {"type": "answer", "role": "assistant"}
 
 
+def is_conversation(message: Sequence[Message]) -> bool:
+    """Whether there is a mark in it; then its answer is a list, if of one."""
+    return any(part["type"] == "answer" for part in message)
+
+
 def turns_in(message: Sequence[Message]) -> int:
     """How many answers are asked for."""
     marks = sum(part["type"] == "answer" for part in message)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from vlmeval.conversation import prompt_of_turn, texts_as_cell, turns_in
+from vlmeval.conversation import is_conversation, prompt_of_turn, texts_as_cell, turns_in
 from vlmeval.errors import OutOfMemorySampleError, SampleError
 from vlmeval.inference import ladder
 from vlmeval.inference.batches import plan_pieces
@@ -56,7 +56,7 @@ class Request:
     @cached_property
     def prompt(self) -> list[Message]:
         """What the model is given next."""
-        return prompt_of_turn(self.message, [answer.text for answer in self.said]) if self.turns > 1 else self.message
+        return prompt_of_turn(self.message, [answer.text for answer in self.said])
 
     def after(self, reply: Answer, seconds: float) -> Request:
         """The same with one more answer."""
@@ -222,7 +222,7 @@ def _batch_seed(seed: int, batch: Sequence[Request]) -> int:
 def _ok(request: Request) -> Prediction:
     """Of a conversation: the answers as a list in one cell, as upstream has them, and what all turns took together."""
     said, first = request.said, request.said[0]
-    is_one = request.turns == 1
+    is_one = not is_conversation(request.message)
     return Prediction(
         index=request.sample.index,
         status="ok",
@@ -245,7 +245,7 @@ def _sum(counts: Sequence[int | None]) -> int | None:
 
 def _failed(request: Request, error: str, seconds: float) -> Prediction:
     """Without the answers to earlier turns: a conversation is never half scored."""
-    if request.turns > 1 and not request.sample.image_error:
+    if is_conversation(request.message):
         error = f"turn {len(request.said) + 1} of {request.turns}: {error}"
     return Prediction(
         index=request.sample.index,

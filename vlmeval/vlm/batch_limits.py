@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from vlmeval.conversation import prompts_of, turns_in
+from vlmeval.conversation import is_conversation, prompts_of
 from vlmeval.errors import ImageError
 from vlmeval.hardware import cpu_cores, host_card
 from vlmeval.images import image_key, image_size
@@ -76,7 +76,7 @@ class BatchLimits(MultiCardMixin, BaseModel):
         """From the lengths of the texts and the headers of the images. One that cannot be read counts as the largest
         the settings let through; it fails when its turn comes. A conversation counts by the largest of its turns, each
         with the longest answers to those before it."""
-        if turns_in(message) == 1:
+        if not is_conversation(message):
             return self._size_of(message, task)
         sizes = [self._size_of(prompt, task) for prompt in prompts_of(message)]
         return replace(functools.reduce(PromptSize.or_larger, sizes), image_keys=sizes[-1].image_keys)
