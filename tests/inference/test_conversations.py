@@ -70,7 +70,9 @@ def asked(*conversations: str) -> list[Request]:
 def run(path: Path, model: BaseModel, requests: list[Request], batch_size: int = 4) -> dict[Index, Prediction]:
     seen: list[Index] = []
     with Journal(path / "j.jsonl") as journal:
-        answer(model, TASK, requests, journal, batch_size=batch_size, seed=0, on_finished=lambda p: seen.append(p.index))
+        answer(
+            model, TASK, requests, journal, batch_size=batch_size, seed=0, on_finished=lambda p: seen.append(p.index)
+        )
     records = read_journal(path / "j.jsonl")
     assert sorted(map(str, seen)) == sorted(str(request.sample.index) for request in requests), "one record each"
     return records
@@ -140,7 +142,9 @@ def test_the_model_is_told_how_many_images_will_be_wanted_again(tmp_path: Path) 
 
 def test_a_fingerprint_sees_where_the_answers_go() -> None:
     a, b = Message(type="text", value="a"), Message(type="text", value="b")
-    prints = {prompt_fingerprint(message) for message in ([a, b], [a, ANSWER, b], [a, b, ANSWER], [a, ANSWER, b, ANSWER])}
+    prints = {
+        prompt_fingerprint(message) for message in ([a, b], [a, ANSWER, b], [a, b, ANSWER], [a, ANSWER, b, ANSWER])
+    }
     assert len(prints) == 4
 
 

@@ -23,7 +23,7 @@ from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
 from .test_contract import picture, prompt
-from .test_multi_card import FREELY
+from .test_pipelined import OVER_ALL
 
 FAMILIES = ("qwen2_vl", "qwen3_vl", "llava_onevision", "mllama", "internvl")
 MT = Task(name="m", type="MT", traits=frozenset({"multi_image"}))
@@ -114,7 +114,7 @@ def test_the_size_of_a_conversation_counts_the_longest_answers_to_its_earlier_tu
 
 
 @pytest.mark.parametrize("name", ["Qwen2-VL-Tiny", "InternVL-Tiny"])
-def test_split_over_simulated_cards_answers_are_the_same(name: str) -> None:
+def test_split_over_simulated_cards_and_in_flight_answers_are_the_same(name: str) -> None:
     def make(placement: Placement | None = None) -> TransformersModel:
         made = resolve_model(name)(max_new_tokens=5)
         assert isinstance(made, TransformersModel)
@@ -125,9 +125,11 @@ def test_split_over_simulated_cards_answers_are_the_same(name: str) -> None:
 
     whole = answers(make(), THREE, 1)
     with simulated_machine(parse_cards("2x0.03")):
-        split = make(FREELY)
+        split = make(OVER_ALL)
         assert split.replica is not None and len(split.replica.cards) == 2
-        assert answers(split, THREE, 3) == whole
+        assert answers(split, THREE, 3) == whole, "the first answers: watched, one batch at a time"
+        assert split.pipeline() is not None
+        assert answers(split, THREE, 3) == whole, "in flight"
 
 
 def test_a_checkpoint_without_a_class_of_ours_encodes_again_and_answers_alike(folder_of: Callable[[str], Path]) -> None:
