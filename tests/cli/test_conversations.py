@@ -130,8 +130,8 @@ def test_a_judge_grades_every_turn_and_the_files_have_upstreams_table(chatty: Wo
         everything, valid = csv.DictReader(file)
     assert list(everything) == ["set", *RESPECTS]
     turns = sum(turn for count in TURNS.values() for turn in range(1, count + 1)) - 2
-    assert (everything["set"], float(everything["Creativity"])) == ("all", pytest.approx(turns / 12 * 10))
-    assert (valid["set"], float(valid["Overall Score"])) == ("valid", pytest.approx(90))
+    assert everything["set"] == "all" and float(everything["Creativity"]) == pytest.approx(turns / 12 * 10)
+    assert valid["set"] == "valid" and float(valid["Overall Score"]) == pytest.approx(90)
     assert (folder / "patient_Mini_results.xlsx").is_file()
 
 

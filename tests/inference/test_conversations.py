@@ -1,4 +1,4 @@
-"""Conversations in a batch: turn by turn, with the model's own answers, none lost, none repeated, none half recorded."""
+"""Conversations in a batch: turn by turn, with the model's own answers; none is lost, repeated or half recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations with real checkpoints: answers of a batch are those of one alone, images of earlier turns are reused."""
+"""Conversations with real checkpoints: answers do not depend on the batch, images of earlier turns are reused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from vlmeval.vlm.internvl2_templates import TEMPLATES
 from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
+from .internvl_folders import write_folder
 from .test_contract import picture, prompt
+from .test_internvl2_folders import loaded
 from .test_pipelined import OVER_ALL
 
 FAMILIES = ("qwen2_vl", "qwen3_vl", "llava_onevision", "mllama", "internvl")
@@ -147,3 +149,25 @@ def test_original_internvl_folders_close_the_models_turns_and_leave_images_where
         text = template.prompt([("user", "q1"), ("assistant", "a1"), ("user", "q2")])
         own = f"{template.assistant}a1{template.separator}{template.user}q2{template.separator}{template.assistant}"
         assert text.endswith(f"{template.user}q1{template.separator}{own}")
+
+
+def test_an_original_internvl_folder_words_a_turn_the_same_when_later_ones_bring_images(tmp_path: Path) -> None:
+    write_folder(tmp_path, "qwen2")
+    model = loaded(tmp_path, max_new_tokens=5)
+    message = conversation(["see", A, "this?"], ["and", B, C, "these?"])
+    first = prompt_of_turn(message, [])
+    second = prompt_of_turn(message, ["OWN"])
+    short, long = (model.render(part, in_place=True) for part in (first, second))
+    assert long.startswith(f"{short}OWN<|im_end|>") and "see<IMG_CONTEXT>\nthis?" in short and "Image-" not in long
+    assert "Image-1" in model.render(second), "other tasks number them"
+    alone = answers(model, [message, THREE[0], THREE[2]], 1)
+    assert answers(model, [message, THREE[0], THREE[2]], 3) == alone
+
+
+@pytest.mark.gpu
+def test_on_a_card_a_batch_of_conversations_is_answered_as_each_alone_in_fp32() -> None:
+    made = resolve_model("Qwen2-VL-Tiny")(max_new_tokens=8, dtype="float32")
+    assert isinstance(made, TransformersModel)
+    made.load()
+    assert made.replica_cards()
+    assert answers(made, THREE, 3) == answers(made, THREE, 1)

@@ -215,6 +215,7 @@ def _assumption(task: Task | None, given: Given) -> str:
     parts += [] if given.text_tokens else [f"{DEFAULT_TEXT_TOKENS} text tokens"]
     if not parts:
         return ""
+    parts += ["one turn"] if task and task.type == "MT" else []
     return f"{f'{task.name} is not here' if task else 'no benchmark is named'}: {', '.join(parts)} assumed"
 
 
