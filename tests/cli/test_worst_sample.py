@@ -237,7 +237,7 @@ def test_conversations_count_by_the_turn_with_the_longest_history(tmp_path: Path
     limits = {"max_new_tokens": 100}
     work, notes = work_of("Qwen2-VL-7B-Instruct", open_dataset(path), arguments=limits)
     assert work.new_tokens == 100
-    assert notes[0].startswith("sample 1 of MMDU (turn 3): 48x48, ")
+    assert notes[0].startswith("sample 1 of MMDU (turn 3): 56x48, ")
     assert work.text_tokens > 2 * 100
     assert any("248 of these are room for the model's earlier answers at their longest" in note for note in notes)
     longer, _ = work_of("Qwen2-VL-7B-Instruct", open_dataset(path), arguments={"max_new_tokens": 1000})

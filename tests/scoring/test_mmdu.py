@@ -90,7 +90,7 @@ def test_the_table_is_upstreams_and_the_headline_is_over_all_turns() -> None:
     everything, valid = found.table.rows
     assert everything[0] == "all" and everything[1:] == pytest.approx([(8 + n) / 3 * 10 for n in range(1, 8)])
     assert valid[0] == "valid" and valid[1:] == pytest.approx([(8 + n) / 2 * 10 for n in range(1, 8)])
-    assert (found.overall.value, found.overall.count) == (pytest.approx(50.0), 3)
+    assert found.overall.value == pytest.approx(50.0) and found.overall.count == 3
     assert [metric.group for metric in found.metrics] == ["Overall", *NAMES[:-1]]
     assert [row.extracted for row in found.rows] == ["8, none", "7"]
     assert any("1 of 3 turns have no grades" in note for note in found.notes)
@@ -115,7 +115,7 @@ def test_intervals_draw_conversations_and_not_turns() -> None:
     rows = [sample(n, 10) for n in range(1, 9)]
     apart = {f"{n}, turn {t}": graded(9 if n % 2 else 2) for n in range(1, 9) for t in range(1, 11)}
     mixed = {f"{n}, turn {t}": graded(9 if t % 2 else 2) for n in range(1, 9) for t in range(1, 11)}
-    wide, none = (score(rows, dict(verdicts)).overall for verdicts in (apart, mixed))
+    wide, none = (score(rows, {**verdicts}).overall for verdicts in (apart, mixed))
     assert wide.value == none.value == 55
     assert wide.interval is not None and wide.interval[1] - wide.interval[0] > 30
     assert none.interval is None, "all conversations are alike: nothing to draw"
