@@ -50,6 +50,8 @@ def test_each_turn_is_asked_about_with_its_own_question_reference_and_answer() -
     # Upstream's tables have Python's form; an answer that is no list is that to the first turn.
     assert [text for _, text in mmdu.turns_of(sample(7, 3), "['x', 'it\\'s']")] == ["x", "it's", ""]
     assert [text for _, text in mmdu.turns_of(sample(7, 2), "only this")] == ["only this", ""]
+    # A list that was cut off, as a spreadsheet does with long ones, is no answer to anything.
+    assert [text for _, text in mmdu.turns_of(sample(7, 2), '["first", "sec')] == ["", ""]
 
 
 ALL = {name: 7 for name in NAMES}
@@ -111,11 +113,17 @@ def test_a_conversation_without_a_record_stays_out_as_upstream_has_it_or_counts_
     assert score(rows, verdicts, missing=2, protocol="exact").overall.value == 20
 
 
+def test_another_number_of_answers_than_of_questions_is_said() -> None:
+    assert any("1 conversations have another number of answers than of questions (index 2)" in note
+               for note in score([sample(1, 2), sample(2, 3)], {"1, turn 1": graded(8)}).notes)  # fmt: skip
+
+
 def test_intervals_draw_conversations_and_not_turns() -> None:
     rows = [sample(n, 10) for n in range(1, 9)]
-    apart = {f"{n}, turn {t}": graded(9 if n % 2 else 2) for n in range(1, 9) for t in range(1, 11)}
-    mixed = {f"{n}, turn {t}": graded(9 if t % 2 else 2) for n in range(1, 9) for t in range(1, 11)}
-    wide, none = (score(rows, {**verdicts}).overall for verdicts in (apart, mixed))
+    places = [(n, t) for n in range(1, 9) for t in range(1, 11)]
+    apart: dict[Index, Verdict] = {f"{n}, turn {t}": graded(9 if n % 2 else 2) for n, t in places}
+    mixed: dict[Index, Verdict] = {f"{n}, turn {t}": graded(9 if t % 2 else 2) for n, t in places}
+    wide, none = (score(rows, verdicts).overall for verdicts in (apart, mixed))
     assert wide.value == none.value == 55
     assert wide.interval is not None and wide.interval[1] - wide.interval[0] > 30
     assert none.interval is None, "all conversations are alike: nothing to draw"

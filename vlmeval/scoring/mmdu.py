@@ -55,13 +55,8 @@ def settled(sample: Sample, text: str) -> Verdict | None:
 
 
 def turns_of(sample: Sample, text: str) -> list[tuple[Sample, str]]:
-    """What is graded: each turn as a sample of its own, and the answer to it. An answer that is no list is that to the
-    first turn."""
-    questions = texts_of_cell(sample.question) or [sample.question]
-    references = texts_of_cell(sample.answer)
-    references = [sample.answer] if references is None else references
-    said = texts_of_cell(text)
-    said = [text] if said is None else said
+    """What is graded: each turn as a sample of its own, and the answer to it, empty where there is none."""
+    questions, references, said = _texts(sample.question), _texts(sample.answer), _said(text)
     return [
         (
             replace(
@@ -74,6 +69,17 @@ def turns_of(sample: Sample, text: str) -> list[tuple[Sample, str]]:
         )
         for turn, question in enumerate(questions)
     ]
+
+
+def _texts(cell: str) -> list[str]:
+    """One a turn; what is no list is one text, as it was when it was asked."""
+    found = texts_of_cell(cell)
+    return [cell] if found is None else found
+
+
+def _said(cell: str) -> list[str]:
+    """The same of answers; what opens like a list and is none was cut off, and is nothing."""
+    return [] if texts_of_cell(cell) is None and cell.lstrip().startswith("[") else _texts(cell)
 
 
 def turn_name(sample: Sample, turn: int) -> str:
@@ -132,11 +138,20 @@ def score_verdicts(answers: Answers, verdicts: Mapping[Index, Verdict]) -> Score
         return Reading(shown, means[OVERALL] / _MOST, "by judge", means)
 
     rows = read_rows(answers, {"vlmevalkit": read, "exact": read})
+    unlike = [
+        row.sample.index
+        for row in rows.counted
+        if row.state in ("matched", "unmatched")
+        and len(_said(answers.predictions[row.sample.index].prediction)) != len(_texts(row.sample.question))
+    ]
     parts = [_parts(row, verdicts) for row in rows.counted]
     metrics = [_metric(answers, rows.counted, parts, OVERALL)]
     metrics += [_metric(answers, rows.counted, parts, name) for name in RESPECTS if name != OVERALL]
     turns, graded = (int(sum(part[at] for part in parts)) for at in (-2, -1))
     notes = [f"{turns} turns in {len(rows.counted)} conversations; the judge grades each by itself"]
+    if unlike:
+        few = ", ".join(map(str, unlike[:5])) + (", ..." if len(unlike) > 5 else "")
+        notes.append(f"{len(unlike)} conversations have another number of answers than of questions (index {few})")
     if graded < turns:
         notes.append(f"{turns - graded} of {turns} turns have no grades (failed, empty or not judged): counted as 0")
     return replace(
