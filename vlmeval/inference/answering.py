@@ -8,7 +8,7 @@ halved, or answered in several parts, and what was answered before stays. A reco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -57,6 +57,11 @@ class Request:
     def prompt(self) -> list[Message]:
         """What the model is given next."""
         return prompt_of_turn(self.message, [answer.text for answer in self.said])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every turn has its answer."""
+        return len(self.said) == self.turns
 
     def after(self, reply: Answer, seconds: float) -> Request:
         """The same with one more answer."""
@@ -147,50 +152,51 @@ def answer_together(
     """Answer one batch, in parts that are in flight at once where the model gains by that and this `is_part` of none;
     where it cannot be answered as one, its halves. `begun` is what was prepared for it, `tried`
     what was done about memory for a larger batch of which these are a part. Conversations are answered to their end."""
-    answerable = _answerable(batch)
     for request in batch:
         if request.sample.image_error:
             yield _failed(request, request.sample.image_error, 0.0)
-    if not answerable:
-        return
-    if any(request.turns > 1 for request in answerable):
-        model.keep_images(sum(part["type"] == "image" for request in answerable for part in request.message))
-    if begun is None and not is_part and len(answerable) > 1 and model.batches_in_flight() > 1:
-        yield from _answer_in_flight(model, task, answerable, seed)
-        return
+    asked = _answerable(batch)
+    if any(request.turns > 1 for request in asked):
+        model.keep_images(sum(part["type"] == "image" for request in asked for part in request.message))
+    while asked:
+        if begun is None and not is_part and len(asked) > 1 and model.batches_in_flight() > 1:
+            answered = yield from _answer_in_flight(model, task, asked, seed)
+        else:
+            answered = yield from _answer_turn(model, task, asked, seed, begun, tried)
+        yield from (_ok(request) for request in answered if request.is_finished)
+        asked = [request for request in answered if not request.is_finished]
+        begun, tried = None, ()
+
+
+Turn = Generator[Prediction, None, list[Request]]
+"""Gives the requests that have one more answer now; before, the records of those that failed or are finished."""
+
+
+def _answer_turn(
+    model: BaseModel, task: Task, batch: Sequence[Request], seed: int, begun: Answers | None, tried: Sequence[str]
+) -> Turn:
+    """Put the next prompt of each; where they cannot be answered as one, its halves, these to their end."""
     started = time.perf_counter()
     try:
-        messages = [request.prompt for request in answerable]
+        messages = [request.prompt for request in batch]
         answers = ladder.generate(
-            model, task, messages, _batch_seed(seed, answerable), about=_named(answerable), tried=tried, begun=begun
+            model, task, messages, _batch_seed(seed, batch), about=_named(batch), tried=tried, begun=begun
         )
     except SampleError as error:
-        if len(answerable) > 1:
+        if len(batch) > 1:
             tried = error.tried if isinstance(error, OutOfMemorySampleError) else tried
             # Halves: one that cannot be answered is found, and what was only too much at once stays together.
-            middle = len(answerable) // 2
-            yield from answer_together(model, task, answerable[:middle], seed, tried=tried, is_part=True)
-            yield from answer_together(model, task, answerable[middle:], seed, tried=tried, is_part=True)
+            middle = len(batch) // 2
+            yield from answer_together(model, task, batch[:middle], seed, tried=tried, is_part=True)
+            yield from answer_together(model, task, batch[middle:], seed, tried=tried, is_part=True)
         else:
-            yield _failed(answerable[0], str(error), time.perf_counter() - started)
-        return
-    seconds = (time.perf_counter() - started) / len(answerable)
-    going_on = [request.after(reply, seconds) for request, reply in zip(answerable, answers, strict=True)]
-    yield from _finished_or_next(model, task, going_on, seed, is_part)
+            yield _failed(batch[0], str(error), time.perf_counter() - started)
+        return []
+    seconds = (time.perf_counter() - started) / len(batch)
+    return [request.after(reply, seconds) for request, reply in zip(batch, answers, strict=True)]
 
 
-def _finished_or_next(
-    model: BaseModel, task: Task, batch: Sequence[Request], seed: int, is_part: bool
-) -> Iterator[Prediction]:
-    """The records of what has all its answers; then the next turn of the others. A part stays one: later turns take
-    more memory, not less."""
-    yield from (_ok(request) for request in batch if len(request.said) == request.turns)
-    going_on = [request for request in batch if len(request.said) < request.turns]
-    if going_on:
-        yield from answer_together(model, task, going_on, seed, is_part=is_part)
-
-
-def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], seed: int) -> Iterator[Prediction]:
+def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], seed: int) -> Turn:
     """Answer a batch in as many parts as are in flight at once; a part that fails is answered as any other batch.
 
     A model that gains by it counts its memory for batches in such parts (`vlm/batch_limits.py`).
@@ -200,13 +206,13 @@ def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], se
     started = time.perf_counter()
     outcomes = model.generate_batches([[request.prompt for request in part] for part in parts], task)
     seconds = (time.perf_counter() - started) / len(batch)
-    going_on: list[Request] = []
+    answered: list[Request] = []
     for part, outcome in zip(parts, outcomes, strict=True):
         if isinstance(outcome, SampleError):
             yield from answer_together(model, task, part, seed, is_part=True)
         else:
-            going_on += [request.after(reply, seconds) for request, reply in zip(part, outcome, strict=True)]
-    yield from _finished_or_next(model, task, going_on, seed, is_part=False)
+            answered += [request.after(reply, seconds) for request, reply in zip(part, outcome, strict=True)]
+    return answered
 
 
 def _named(batch: Sequence[Request]) -> str:
