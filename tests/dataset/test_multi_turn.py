@@ -93,8 +93,11 @@ def test_ten_lines_of_config_name_a_benchmark_of_ones_own(tmp_path: Path) -> Non
     assert isinstance(dataset, ImageMTDataset) and dataset.with_judge().scorable
     assert "needs a judge to grade the answers turn by turn" in dataset.why_not_scorable
     bare = resolve_config(name, {"class": "ImageMTDataset", "path": str(path)}).open()
-    assert "no scoring rule is declared for it; name one as scoring in its config entry: mmdu" in bare.why_not_scorable
-    with pytest.raises(ConfigError, match="is MT and the rule anls is for VQA; rules for MT: mmdu"):
+    assert (
+        "no scoring rule is declared for it; name one as scoring in its config entry: mmdu, mm_mt_bench"
+        in bare.why_not_scorable
+    )
+    with pytest.raises(ConfigError, match="is MT and the rule anls is for VQA; rules for MT: mmdu, mm_mt_bench"):
         resolve_config(name, {**settings, "path": str(path), "scoring": "anls"})
 
 

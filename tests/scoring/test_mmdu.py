@@ -25,7 +25,7 @@ def sample(index: int, turns: int) -> Sample:
 def graded(*grades: int) -> Verdict:
     """The same in every respect, or one grade for each."""
     own = dict(zip(NAMES, grades if len(grades) > 1 else grades * len(NAMES), strict=True))
-    return Verdict(own[mmdu.OVERALL] / 10, "", "by judge", own)
+    return Verdict(own[mmdu.OVERALL] / 10, str(own[mmdu.OVERALL]), "by judge", own)
 
 
 def said(sample: Sample, status: str = "ok") -> Prediction:

@@ -88,3 +88,10 @@ class MMDUDataset(ImageMTDataset):
 
     default_scoring = "mmdu"
     default_traits = frozenset({"multi_image", "judge"})
+
+
+class MMMTBenchDataset(ImageMTDataset):
+    """MM-MT-Bench: shorter conversations by category, one grade a turn."""
+
+    default_scoring = "mm_mt_bench"
+    default_traits = frozenset({"multi_image", "judge"})

@@ -18,7 +18,7 @@ from vlmeval.dataset.known import DatasetSpec, supported_datasets, traits_of_unk
 from vlmeval.dataset.listing import dataset_listing, dataset_names
 from vlmeval.dataset.mcq import HRBenchDataset, ImageMCQDataset
 from vlmeval.dataset.mmmu import MMMUDataset, MMMUProDataset
-from vlmeval.dataset.multi_turn import ImageMTDataset, MMDUDataset, is_conversation
+from vlmeval.dataset.multi_turn import ImageMTDataset, MMDUDataset, MMMTBenchDataset, is_conversation
 from vlmeval.dataset.tsv_index import TsvIndex, check_file
 from vlmeval.dataset.vqa import (
     ImageVQADataset,
@@ -50,6 +50,7 @@ dataset_classes: dict[str, type[Dataset]] = {
     for kind in (
         ImageMCQDataset, MMMUDataset, MMMUProDataset, HRBenchDataset, ImageYORNDataset, ImageVQADataset, OCRBench,
         VizWiz, MathVista, MathVision, MathVerse, MMVet, LLaVABench, ImageMTDataset, MMDUDataset,
+        MMMTBenchDataset,
     )
 }  # fmt: skip
 """The classes a config may name, by upstream's names."""

@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vlmeval.conversation import texts_of_cell
 from vlmeval.scoring.interval import statistic_interval
 from vlmeval.scoring.judged import Verdict, verdict_score
-from vlmeval.scoring.rows import Answers, Reading, Row, read_rows
-from vlmeval.types import Index, Metric, Sample, Score, ScoreTable
+from vlmeval.scoring.rows import Answers, Row
+from vlmeval.scoring.turns import TurnVerdicts, Verdicts, read_conversations, turn_notes, turns_of, verdicts_on
+from vlmeval.types import Metric, Sample, Score, ScoreTable
+
+__all__ = ["judge_prompt", "read_reply", "score_verdicts", "settled", "turns_of"]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,39 +54,6 @@ First one short sentence for each respect. Then, as the last line, all grades as
 def settled(sample: Sample, text: str) -> Verdict | None:
     """Nothing is decided without the judge."""
     return None
-
-
-def turns_of(sample: Sample, text: str) -> list[tuple[Sample, str]]:
-    """What is graded: each turn as a sample of its own, and the answer to it, empty where there is none."""
-    questions, references, said = _texts(sample.question), _texts(sample.answer), _said(text)
-    return [
-        (
-            replace(
-                sample,
-                index=turn_name(sample, turn),
-                question=question,
-                answer=references[turn] if turn < len(references) else "",
-            ),
-            said[turn] if turn < len(said) else "",
-        )
-        for turn, question in enumerate(questions)
-    ]
-
-
-def _texts(cell: str) -> list[str]:
-    """One a turn; what is no list is one text, as it was when it was asked."""
-    found = texts_of_cell(cell)
-    return [cell] if found is None else found
-
-
-def _said(cell: str) -> list[str]:
-    """The same of answers; what opens like a list and is none was cut off, and is nothing."""
-    return [] if texts_of_cell(cell) is None and cell.lstrip().startswith("[") else _texts(cell)
-
-
-def turn_name(sample: Sample, turn: int) -> str:
-    """What the verdict on a turn goes by."""
-    return f"{sample.index}, turn {turn + 1}"
 
 
 def judge_prompt(sample: Sample, text: str) -> str:
@@ -126,52 +95,28 @@ def _grades(text: str) -> dict[str, int] | None:
     return grades
 
 
-def score_verdicts(answers: Answers, verdicts: Mapping[Index, Verdict]) -> Score:
+def score_verdicts(answers: Answers, verdicts: Verdicts) -> Score:
     """Mean grades in percent. Of a failed conversation all turns count as 0; intervals are over conversations."""
-
-    def read(sample: Sample, text: str) -> Reading:
-        graded = _graded(sample, verdicts)
-        if not any(graded):
-            return Reading(None, 0.0, "no verdict")
-        shown = ", ".join(str(grades[OVERALL]) if grades else "none" for grades in graded)
-        means = {name: sum(grades[name] for grades in graded if grades) / len(graded) for name in RESPECTS}
-        return Reading(shown, means[OVERALL] / _MOST, "by judge", means)
-
-    rows = read_rows(answers, {"vlmevalkit": read, "exact": read})
-    unlike = [
-        row.sample.index
-        for row in rows.counted
-        if row.state in ("matched", "unmatched")
-        and len(_said(answers.predictions[row.sample.index].prediction)) != len(_texts(row.sample.question))
-    ]
-    parts = [_parts(row, verdicts) for row in rows.counted]
+    rows = read_conversations(answers, verdicts, _means)
+    parts = [_parts(verdicts_on(row, verdicts)) for row in rows.counted]
     metrics = [_metric(answers, rows.counted, parts, OVERALL)]
     metrics += [_metric(answers, rows.counted, parts, name) for name in RESPECTS if name != OVERALL]
-    turns, graded = (int(sum(part[at] for part in parts)) for at in (-2, -1))
-    notes = [f"{turns} turns in {len(rows.counted)} conversations; the judge grades each by itself"]
-    if unlike:
-        few = ", ".join(map(str, unlike[:5])) + (", ..." if len(unlike) > 5 else "")
-        notes.append(f"{len(unlike)} conversations have another number of answers than of questions (index {few})")
-    if graded < turns:
-        notes.append(f"{turns - graded} of {turns} turns have no grades (failed, empty or not judged): counted as 0")
-    return replace(
-        verdict_score(answers, rows, "mean grade of the turns", metrics, _table(parts), *notes), layout="turns"
-    )
+    notes = turn_notes(answers, rows, verdicts, "counted as 0")
+    score = verdict_score(answers, rows, "mean grade of the turns", metrics, _table(parts), *notes)
+    return replace(score, layout="turns")
 
 
-def _graded(sample: Sample, verdicts: Mapping[Index, Verdict]) -> list[Mapping[str, Any] | None]:
-    """The grades of each turn."""
-    found = (verdicts.get(turn.index) for turn, _ in turns_of(sample, ""))
-    return [verdict.details if verdict else None for verdict in found]
+def _sum(found: TurnVerdicts, name: str) -> float:
+    return float(sum(int(str(verdict.details[name])) for verdict in found if verdict))
 
 
-def _parts(row: Row, verdicts: Mapping[Index, Verdict]) -> list[float]:
+def _means(found: TurnVerdicts) -> Mapping[str, object]:
+    return {name: _sum(found, name) / len(found) for name in RESPECTS}
+
+
+def _parts(found: TurnVerdicts) -> list[float]:
     """Of one conversation: the sum of the grades in each respect, the turns, and those with grades."""
-    graded = _graded(row.sample, verdicts)
-    if row.state in ("failed", "missing"):
-        graded = [None] * len(graded)
-    sums = [float(sum(grades[name] for grades in graded if grades)) for name in RESPECTS]
-    return [*sums, float(len(graded)), float(sum(1 for grades in graded if grades))]
+    return [*(_sum(found, name) for name in RESPECTS), float(len(found)), float(len(found) - found.count(None))]
 
 
 def _metric(answers: Answers, rows: Sequence[Row], parts: Sequence[Sequence[float]], name: str) -> Metric:
