@@ -205,16 +205,12 @@ def test_a_judge_that_is_down_leaves_the_answers(chatty: Workplace, server: Judg
 
 
 @pytest.mark.parametrize("name", ["Qwen2-VL-Tiny", "LLaVA-OneVision-Tiny", "InternVL-Tiny", "Llama-Vision-Tiny"])
-def test_every_embedded_checkpoint_talks_and_batches_change_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_every_embedded_checkpoint_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("VLMEVAL_CACHE", str(tmp_path / "cache"))
     data = conversations.write(tmp_path / "MMDU.tsv")
-    found = []
-    for size in ("1", "4"):
-        base = ["--model", name, "--data", data, "--max-tokens", "6", "--batch-size", size]
-        assert vlmeval(*base, "--work-dir", tmp_path / size) == 0
-        (path,) = (tmp_path / size / name).glob(f"T*/{name}_MMDU.jsonl")
-        found.append({index: record.prediction for index, record in read_journal(path).items()})
-    assert found[0] == found[1]
-    assert {index: len(json.loads(text)) for index, text in found[0].items()} == TURNS
+    base = ["--model", name, "--data", data, "--max-tokens", "6", "--batch-size", "4"]
+    assert vlmeval(*base, "--work-dir", tmp_path) == 0
+    (path,) = (tmp_path / name).glob(f"T*/{name}_MMDU.jsonl")
+    records = read_journal(path)
+    assert {index: len(json.loads(record.prediction)) for index, record in records.items()} == TURNS
+    assert all(record.status == "ok" and record.new_tokens for record in records.values())
