@@ -101,7 +101,11 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One finished sample, as the journal has it. `fingerprint` is that of its prompt, images included."""
+    """One finished sample, as the journal has it. `fingerprint` is that of its prompt, images included.
+
+    Of a conversation `prediction` is the list of its answers in one cell (`conversation.texts_as_cell`), `thinking`
+    likewise where there is any; tokens and seconds are sums over its turns.
+    """
 
     index: Index
     status: Literal["ok", "failed"]

@@ -13,7 +13,7 @@ from vlmeval.dataset.doctor import FEW, Examined, Finding, examine, option_colum
 from vlmeval.dataset.doctor_answers import answer_findings
 from vlmeval.dataset.doctor_losses import loss_findings
 from vlmeval.dataset.doctor_turns import turn_findings
-from vlmeval.dataset.multi_turn import is_conversation
+from vlmeval.dataset.multi_turn import holds_conversations
 from vlmeval.dataset.progress import BytesProgress
 from vlmeval.dataset.registry import DatasetPlan, resolve_dataset
 from vlmeval.dataset.row_images import image_folder
@@ -76,7 +76,7 @@ def _kind(examined: Examined) -> TaskType:
     """As `open_dataset` guesses it, for a file in no table."""
     if len(option_columns(examined.columns)) > 1:
         return "MCQ"
-    if is_conversation([row.cells.get("question", "") for row in examined.rows[:FEW]]):
+    if holds_conversations([row.cells.get("question", "") for row in examined.rows[:FEW]]):
         return "MT"
     answers = {row.cells.get("answer", "").strip().lower() for row in examined.rows}
     return "Y/N" if answers and answers <= {"yes", "no"} else "VQA"

@@ -78,7 +78,7 @@ class ImageMTDataset(Dataset):
         return replace(sample, image_error=f"row {row.name} (line {row.line}): {wrong}") if wrong else sample
 
 
-def is_conversation(questions: Sequence[str]) -> bool:
+def holds_conversations(questions: Sequence[str]) -> bool:
     """Whether these cells, the first of a file, are all lists of texts."""
     return bool(questions) and all(texts_of_cell(question) for question in questions)
 

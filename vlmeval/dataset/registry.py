@@ -18,7 +18,7 @@ from vlmeval.dataset.known import DatasetSpec, supported_datasets, traits_of_unk
 from vlmeval.dataset.listing import dataset_listing, dataset_names
 from vlmeval.dataset.mcq import HRBenchDataset, ImageMCQDataset
 from vlmeval.dataset.mmmu import MMMUDataset, MMMUProDataset
-from vlmeval.dataset.multi_turn import ImageMTDataset, MMDUDataset, MMMTBenchDataset, is_conversation
+from vlmeval.dataset.multi_turn import ImageMTDataset, MMDUDataset, MMMTBenchDataset, holds_conversations
 from vlmeval.dataset.tsv_index import TsvIndex, check_file
 from vlmeval.dataset.vqa import (
     ImageVQADataset,
@@ -328,7 +328,7 @@ def _guess_class(name: str, index: TsvIndex, scoring: str) -> tuple[type[Dataset
         kind, why = by_type[find_rule(scoring).type], f"its rule is {scoring}"
     elif "A" in index.columns and "B" in index.columns:
         kind, why = ImageMCQDataset, "it has option columns"
-    elif is_conversation(
+    elif holds_conversations(
         [row.cells[index.text_columns.index("question")] for row in index.rows(0, min(5, len(index)))]
     ):
         kind, why = ImageMTDataset, "its questions are lists of turns"
