@@ -19,6 +19,14 @@ Answers = Callable[[], list[Answer]]
 """Answers of a batch that was begun."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A batch whose turn will come; `answers` where something of it is prepared meanwhile."""
+
+    batch: Sequence[Request]
+    answers: Answers | None = None
+
+
 class Benchmark(Protocol):
     """What running needs of a dataset."""
 
@@ -81,8 +89,8 @@ def answer(
             on_finished(prediction)
         waiting.clear()
 
-    for batch, answers in begun:
-        for prediction in answer_together(model, task, batch, seed, answers):
+    for one in begun:
+        for prediction in answer_together(model, task, one.batch, seed, one.answers):
             waiting.append(prediction)
             if not model.is_in_doubt():
                 record()
@@ -90,21 +98,29 @@ def answer(
         record()
 
 
-def _begun(
-    model: BaseModel, task: Task, batches: Sequence[list[Request]]
-) -> Iterator[tuple[list[Request], Answers | None]]:
+def _begun(model: BaseModel, task: Task, batches: Sequence[list[Request]]) -> Iterator[Begun]:
     """Each batch once the one after it has begun, so that the host prepares the next while a card answers this."""
-    waiting: tuple[list[Request], Answers | None] | None = None
+    waiting: list[Begun] = []
     for batch in batches:
-        messages = [request.message for request in _answerable(batch)]
-        # Several batches in flight are prepared beside each other anyway.
-        is_alone = len(messages) == 1 or model.batches_in_flight() == 1
-        following = (batch, model.begin_batch(messages, task) if messages and is_alone else None)
-        if waiting is not None:
-            yield waiting
+        following = begin(model, task, batch)
+        yield from waiting
         waiting = following
-    if waiting is not None:
-        yield waiting
+    yield from waiting
+
+
+def begin(model: BaseModel, task: Task, batch: Sequence[Request]) -> list[Begun]:
+    """Begin with what the host can do for a batch before its turn; in parts where memory ran out with as much."""
+    messages = [request.message for request in _answerable(batch)]
+    if len(messages) > 1 and model.batches_in_flight() > 1:
+        return [Begun(batch=batch)]  # several batches in flight are prepared beside each other anyway
+    if len(messages) > 1 and model.is_too_much(messages, task):
+        return [begun for half in _halves(batch) for begun in begin(model, task, half)]
+    return [Begun(batch=batch, answers=model.begin_batch(messages, task) if messages else None)]
+
+
+def _halves(batch: Sequence[Request]) -> tuple[Sequence[Request], Sequence[Request]]:
+    middle = len(batch) // 2
+    return batch[:middle], batch[middle:]
 
 
 def _answerable(batch: Sequence[Request]) -> list[Request]:
@@ -132,19 +148,24 @@ def answer_together(
     if begun is None and not is_part and len(answerable) > 1 and model.batches_in_flight() > 1:
         yield from _answer_in_flight(model, task, answerable, seed)
         return
+    messages = [request.message for request in answerable]
+    if len(answerable) > 1 and model.is_too_much(messages, task):  # since it was begun
+        for half in _halves(answerable):
+            yield from answer_together(model, task, half, seed, tried=tried, is_part=True)
+        return
     started = time.perf_counter()
     try:
-        messages = [request.message for request in answerable]
         answers = ladder.generate(
             model, task, messages, _batch_seed(seed, answerable), about=_named(answerable), tried=tried, begun=begun
         )
     except SampleError as error:
         if len(answerable) > 1:
-            tried = error.tried if isinstance(error, OutOfMemorySampleError) else tried
+            if isinstance(error, OutOfMemorySampleError):
+                tried = error.tried
+                model.remember_too_much(messages, task)
             # Halves: one that cannot be answered is found, and what was only too much at once stays together.
-            middle = len(answerable) // 2
-            yield from answer_together(model, task, answerable[:middle], seed, tried=tried, is_part=True)
-            yield from answer_together(model, task, answerable[middle:], seed, tried=tried, is_part=True)
+            for half in _halves(answerable):
+                yield from answer_together(model, task, half, seed, tried=tried, is_part=True)
         else:
             yield _failed(answerable[0], str(error), time.perf_counter() - started)
         return
@@ -158,8 +179,9 @@ def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], se
 
     A model that gains by it counts its memory for batches in such parts (`vlm/batch_limits.py`).
     """
-    count = min(len(batch), model.batches_in_flight())
-    parts = [batch[len(batch) * n // count : len(batch) * (n + 1) // count] for n in range(count)]
+    parts = _parts(batch, model.batches_in_flight())
+    while any(len(part) > 1 and model.is_too_much([one.message for one in part], task) for part in parts):
+        parts = _parts(batch, 2 * len(parts))
     started = time.perf_counter()
     outcomes = model.generate_batches([[request.message for request in part] for part in parts], task)
     seconds = (time.perf_counter() - started) / len(batch)
@@ -169,6 +191,11 @@ def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], se
         else:
             for request, reply in zip(part, outcome, strict=True):
                 yield _ok(request, reply, seconds)
+
+
+def _parts(batch: Sequence[Request], count: int) -> list[Sequence[Request]]:
+    count = min(len(batch), count)
+    return [batch[len(batch) * n // count : len(batch) * (n + 1) // count] for n in range(count)]
 
 
 def _named(batch: Sequence[Request]) -> str:

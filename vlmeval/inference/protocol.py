@@ -4,15 +4,17 @@
 |---|---|
 | hello | token, number, job, pid, parent: the first line; anything else ends the connection |
 | facts | what has to agree with the coordinator's: versions, settings, benchmarks |
-| ready | the model is loaded |
-| answer | dataset, row, prediction: one finished sample of the piece it holds |
+| ready | ahead: the model is loaded, and so many pieces are wanted in hand |
+| answer | dataset, row, prediction: one finished sample of the piece it answers |
+| given_back | pieces: those it had not begun, and does not have any more |
 | alive | every few seconds, from a thread of its own |
 | error | text, exit_code: a mistake of the user's, which ends the run |
 | bug | text: what went wrong in the code, before the process ends |
 
 | from the coordinator | says |
 |---|---|
-| piece | dataset, rows: answer these |
+| piece | dataset, rows: answer these, after what it was given before |
+| give_back | pieces that are not begun shall go to others |
 | alive | every few seconds |
 | stop | there is nothing more to do |
 """

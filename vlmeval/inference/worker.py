@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -24,11 +25,13 @@ from vlmeval.dataset.base import Dataset
 from vlmeval.dataset.registry import dataset_classes
 from vlmeval.errors import VLMEvalError
 from vlmeval.hardware import parse_cards, visible_names
-from vlmeval.inference.answering import answer_together, requests
+from vlmeval.inference.answering import Begun, answer_together, begin, requests
 from vlmeval.inference.executors import COORDINATOR_LOST, DONE, GAVE_UP
+from vlmeval.inference.hand import Hand
 from vlmeval.inference.journal import as_record
 from vlmeval.inference.protocol import Address, Connection, Words, connect
 from vlmeval.inference.versions import versions
+from vlmeval.types import Index
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.multi_card import MultiCardMixin, Placement
 
@@ -37,15 +40,26 @@ STAMPED = (
     "batches_in_flight_reason", "in_flight_peak_bytes",
 )  # fmt: skip
 """What of a model's stamp is its replica's own and grows while it answers."""
+IN_HAND = 1
+"""Pieces a replica on cards has besides the one it answers, so that the host prepares them meanwhile."""
 FAREWELL_S = 5.0
 """How long a replica that had to give up waits to be told to stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A piece of work, as far as it was prepared before its turn."""
+
+    dataset: Dataset
+    row_of: Mapping[Index, int]
+    parts: Sequence[Begun]
 
 
 class Link:
     """The conversation with the coordinator. What is said before it can be reached is kept until then."""
 
     def __init__(self, hello: Words, heartbeat_s: float, silence_s: float) -> None:
-        self.inbox: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self.hand: Hand[Prepared] = Hand()
         self._hello = hello
         self._heartbeat_s, self._silence_s = heartbeat_s, silence_s
         self._unsent: list[Words] = []
@@ -84,7 +98,10 @@ class Link:
                 self._heard_at = time.monotonic()
                 if message["type"] == "stop":
                     leave(DONE, "told to stop")
-                self.inbox.put(message)
+                if message["type"] == "give_back":
+                    self.send({"type": "given_back", "pieces": self.hand.give_back()})
+                else:
+                    self.hand.put(message)
         except (OSError, ValueError) as error:
             leave(COORDINATOR_LOST, f"the coordinator is gone: {error}")
         leave(COORDINATOR_LOST, f"the coordinator has ended; it was {self.doing}")
@@ -149,27 +166,35 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
     _load(model, words["placement"] if words else placement)
     datasets = [_open(about) for about in (words or told.get())["datasets"]]
     link.send({"type": "facts", "facts": {"run": runs_as(model.stamp()), **dataset_facts(datasets)}})
-    link.send({"type": "ready"})
+    link.hand.prepare_with(lambda piece: _prepared(model, datasets[piece["dataset"]], piece["rows"]))
+    link.send({"type": "ready", "ahead": IN_HAND if model.prepares_ahead() else 0})
     stamped: Mapping[str, Any] = {}
     while True:
-        piece = link.inbox.get()
-        if piece["type"] == "settle":
+        given = link.hand.next()
+        if given.words["type"] == "settle":
             link.send({"type": "settled", "keep": not model.is_in_doubt(at_end=True)})
-        if piece["type"] != "piece":
+        if given.prepared is None:
             continue
-        dataset = datasets[piece["dataset"]]
-        rows: list[int] = piece["rows"]
-        link.doing = f"answering rows {', '.join(map(str, rows[:8]))} of {dataset.name}"
-        asked = list(requests(model, dataset, (dataset[row] for row in rows)))
-        row_of = {request.sample.index: row for request, row in zip(asked, rows, strict=True)}
-        for prediction in answer_together(model, dataset.task, asked, start["seed"]):
-            words = {"row": row_of[prediction.index], "prediction": as_record(prediction)}
-            in_doubt = model.is_in_doubt()
-            link.send({"type": "answer", "dataset": piece["dataset"], "in_doubt": in_doubt, **words})
+        rows: list[int] = given.words["rows"]
+        about = f"rows {', '.join(map(str, rows[:8]))} of {datasets[given.words['dataset']].name}"
+        link.doing = f"preparing {about}"
+        piece = given.prepared.result()
+        link.doing = f"answering {about}"
+        for part in piece.parts:
+            for prediction in answer_together(model, piece.dataset.task, part.batch, start["seed"], part.answers):
+                words = {"row": piece.row_of[prediction.index], "prediction": as_record(prediction)}
+                in_doubt = model.is_in_doubt()
+                link.send({"type": "answer", "dataset": given.words["dataset"], "in_doubt": in_doubt, **words})
         if (stamp := {name: value for name, value in model.stamp().items() if name in STAMPED}) != stamped:
             stamped = stamp
             link.send({"type": "stamp", "stamp": stamp})
         link.doing = "waiting for work"
+
+
+def _prepared(model: BaseModel, dataset: Dataset, rows: Sequence[int]) -> Prepared:
+    asked = list(requests(model, dataset, (dataset[row] for row in rows)))
+    row_of = {request.sample.index: row for request, row in zip(asked, rows, strict=True)}
+    return Prepared(dataset=dataset, row_of=row_of, parts=begin(model, dataset.task, asked))
 
 
 def _load(model: BaseModel, placement: Mapping[str, Any]) -> None:
