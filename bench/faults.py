@@ -247,13 +247,13 @@ def killed_in_hand(site: Site) -> str:
 
 
 def killed_on_cards(site: Site) -> str:
-    """The demo checkpoint on two simulated cards, a replica each, kill -9 of one of them three times."""
+    """The demo checkpoint as two replicas of two simulated cards each, kill -9 of one of them three times."""
     tiny = [sys.executable, str(ROOT / "run.py"), "--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--limit", "120"]
     tiny += ["--batch-size", "2", "--dtype", "float32"]
     if site.run([*tiny, "--work-dir", "tiny-alone", "--replicas", "1"]).code:
         raise Wrong(site.said()[-1500:])
     process, chance, kills = (
-        site.start([*tiny, "--work-dir", "tiny-cards", "--simulate-cards", "2x0.02", "--replicas", "2"]),
+        site.start([*tiny, "--work-dir", "tiny-cards", "--simulate-cards", "4x0.02", "--replicas", "2"]),
         random.Random(4),
         0,
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.vlm.test_multi_card import FREELY, make
@@ -18,6 +19,7 @@ from vlmeval.inference.answering import Request, answer_together, begin
 from vlmeval.inference.fingerprint import prompt_fingerprint
 from vlmeval.placement.simulate.machine import simulated_machine
 from vlmeval.types import Message, Prediction, Sample, Task
+from vlmeval.vlm.host_batch import HostBatch
 from vlmeval.vlm.transformers_model import TransformersModel
 
 TASK = Task(name="t", type="MCQ")
@@ -77,9 +79,12 @@ def test_the_next_batch_as_large_is_cut_before_it_is_tried(
 
         tried: list[int] = []
         generate = model._generate
-        monkeypatch.setattr(
-            model, "_generate", lambda host, task: tried.append(len(host.inputs["input_ids"])) or generate(host, task)
-        )
+
+        def counted(host: HostBatch, task: Task | None) -> torch.Tensor:
+            tried.append(len(host.inputs["input_ids"]))
+            return generate(host, task)
+
+        monkeypatch.setattr(model, "_generate", counted)
         model.forget_features()
         again = answers(model, ask(8))
         assert (tried, caplog.records) == ([4, 4], [])
