@@ -31,7 +31,8 @@ from vlmeval.inference.answering import requests
 from vlmeval.inference.batches import plan_pieces
 from vlmeval.placement.known import known_model
 from vlmeval.placement.policy import Overrides
-from vlmeval.vlm.multi_card import Placement, measured_peaks
+from vlmeval.vlm.card_memory import measured_peaks
+from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
 GIB = 2**30

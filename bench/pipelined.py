@@ -20,7 +20,7 @@ from vlmeval.placement.in_flight import speeds_in_flight
 from vlmeval.placement.policy import Overrides
 from vlmeval.types import Answer, Message
 from vlmeval.vlm.card_memory import measured_peaks
-from vlmeval.vlm.multi_card import Placement
+from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
 GIB = 2**30

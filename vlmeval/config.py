@@ -19,7 +19,7 @@ from vlmeval.errors import ConfigError, UnknownNameError, UsageError
 from vlmeval.judging.settings import JudgeSettings
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.checkpoint import read_config
-from vlmeval.vlm.multi_card import Placement
+from vlmeval.vlm.placement_request import Placement
 
 MODEL_CLASSES: Mapping[str, str] = {
     "AutoVLM": "vlmeval.vlm.auto:AutoVLM",

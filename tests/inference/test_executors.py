@@ -25,7 +25,7 @@ from vlmeval.inference.local_executor import LocalExecutor, exit_words
 from vlmeval.inference.protocol import Listener
 from vlmeval.inference.queue import Piece, WorkQueue
 from vlmeval.inference.worker import describe_dataset
-from vlmeval.vlm.multi_card import Placement
+from vlmeval.vlm.placement_request import Placement
 
 MODEL = """
 import os

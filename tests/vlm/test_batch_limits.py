@@ -14,7 +14,7 @@ from vlmeval.errors import ImageError
 from vlmeval.hardware import cpu_cores, parse_cards
 from vlmeval.images import ImageSource
 from vlmeval.types import Message
-from vlmeval.vlm import batch_limits, multi_card
+from vlmeval.vlm import batch_limits, card_planning
 from vlmeval.vlm.batch_limits import FILL, MOST_ON_CARDS, MOST_ON_CPU, TOKENS_ON_CPU, host_bytes
 from vlmeval.vlm.llama_vision import LlamaVision
 from vlmeval.vlm.llava_onevision import LLaVA_OneVision_HF
@@ -38,7 +38,7 @@ class FullSize(Qwen2VLChat):
 
 
 def full_size(monkeypatch: pytest.MonkeyPatch, cards: str, **arguments: object) -> FullSize:
-    monkeypatch.setattr(multi_card, "visible_cards", lambda: parse_cards(cards))
+    monkeypatch.setattr(card_planning, "visible_cards", lambda: parse_cards(cards))
     return FullSize("/nowhere", max_new_tokens=32, max_pixels=1280 * 28 * 28, **arguments)  # type: ignore[arg-type]
 
 
@@ -76,7 +76,7 @@ def test_without_a_plan_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cpu_takes_what_is_quick_and_what_its_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multi_card, "visible_cards", lambda: ())
+    monkeypatch.setattr(card_planning, "visible_cards", lambda: ())
     model = FullSize("/nowhere", max_new_tokens=32)
     size = PromptSize(text_tokens=512)
     needed = host_bytes(model.size_config(), size, 32)
@@ -92,7 +92,7 @@ def test_a_cpu_takes_what_is_quick_and_what_its_memory_holds(monkeypatch: pytest
         )
         assert model.batch_limit(size) == limit
     monkeypatch.undo()
-    monkeypatch.setattr(multi_card, "visible_cards", lambda: ())
+    monkeypatch.setattr(card_planning, "visible_cards", lambda: ())
     assert FullSize("/nowhere", max_new_tokens=2).batch_limit(PromptSize()) <= MOST_ON_CPU
 
 

@@ -17,7 +17,7 @@ from vlmeval.inference.journal import read_journal
 from vlmeval.placement.policy import Overrides
 from vlmeval.types import Message
 from vlmeval.vlm.limits import plain_out_of_memory
-from vlmeval.vlm.multi_card import Placement
+from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
 pytestmark = pytest.mark.gpu
@@ -40,7 +40,7 @@ def test_the_card_is_used_with_the_number_type_it_can(tmp_path: Path) -> None:
 
 def test_float32_on_the_card_answers_as_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_card = answers(tmp_path / "card", "--dtype", "float32")
-    monkeypatch.setattr("vlmeval.vlm.multi_card.visible_cards", lambda measured=None: ())
+    monkeypatch.setattr("vlmeval.vlm.card_planning.visible_cards", lambda measured=None: ())
     assert on_card == answers(tmp_path / "cpu", "--dtype", "float32")
 
 

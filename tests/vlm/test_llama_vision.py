@@ -147,7 +147,7 @@ def test_any_number_of_images_in_one_batch_keeps_the_order_of_answers(model: Tra
 
 def test_flash_attention_is_never_chosen(monkeypatch: pytest.MonkeyPatch, folder_of: Callable[[str], Path]) -> None:
     card = Card(index=0, kind="cuda", name="H100", total_bytes=80 * 2**30, free_bytes=79 * 2**30, capability=(9, 0))
-    monkeypatch.setattr("vlmeval.vlm.multi_card.visible_cards", lambda measured=None: (card,))
+    monkeypatch.setattr("vlmeval.vlm.card_planning.visible_cards", lambda measured=None: (card,))
     monkeypatch.setattr("vlmeval.vlm.precision.has_flash_attention", lambda: True)
     assert Qwen2VLChat(str(folder_of("qwen2_vl"))).precision.attention == "flash_attention_2"
     chosen = LlamaVision(str(folder_of("mllama"))).precision

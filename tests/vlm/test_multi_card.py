@@ -21,7 +21,8 @@ from vlmeval.placement.simulate.ledger import CardLedger
 from vlmeval.placement.simulate.machine import simulated_machine
 from vlmeval.types import Message
 from vlmeval.vlm.base import BaseModel
-from vlmeval.vlm.multi_card import MultiCardMixin, Placement
+from vlmeval.vlm.multi_card import MultiCardMixin
+from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
 MIB = 2**20

@@ -23,7 +23,7 @@ from vlmeval.placement.simulate.ledger import CardLedger
 from vlmeval.placement.simulate.machine import simulated_machine
 from vlmeval.placement.turns import StoppedError, Turn, Turns, twin
 from vlmeval.types import Answer, Message
-from vlmeval.vlm.multi_card import Placement
+from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
 DEMOS = ("Qwen2-VL-Tiny", "InternVL-Tiny", "LLaVA-OneVision-Tiny", "Llama-Vision-Tiny")

@@ -15,7 +15,8 @@ from vlmeval.inference.torchrun import rank_replica
 from vlmeval.placement.layout import Replica
 from vlmeval.placement.policy import Plan
 from vlmeval.vlm.base import BaseModel
-from vlmeval.vlm.multi_card import MultiCardMixin, Placement
+from vlmeval.vlm.multi_card import MultiCardMixin
+from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
 

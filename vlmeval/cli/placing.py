@@ -15,7 +15,8 @@ from vlmeval.hardware import probed_cards
 from vlmeval.placement.cost_model import Workload
 from vlmeval.placement.policy import Plan
 from vlmeval.vlm.base import BaseModel
-from vlmeval.vlm.multi_card import MultiCardMixin, placement_line
+from vlmeval.vlm.card_planning import placement_line
+from vlmeval.vlm.multi_card import MultiCardMixin
 from vlmeval.vlm.planned import planned_quantisation
 from vlmeval.vlm.transformers_model import TransformersModel
 

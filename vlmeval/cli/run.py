@@ -21,7 +21,8 @@ from vlmeval.hardware import LaunchEnvironment, check_launch, launch_environment
 from vlmeval.placement.device_map import load_device_map
 from vlmeval.storage import storage_error
 from vlmeval.vlm.base import BaseModel
-from vlmeval.vlm.multi_card import MultiCardMixin, Placement
+from vlmeval.vlm.multi_card import MultiCardMixin
+from vlmeval.vlm.placement_request import Placement
 
 if TYPE_CHECKING:
     from vlmeval.cli.replicas import Crew

@@ -33,7 +33,8 @@ from vlmeval.inference.protocol import Address, Connection, Words, connect
 from vlmeval.inference.versions import versions
 from vlmeval.types import Index
 from vlmeval.vlm.base import BaseModel
-from vlmeval.vlm.multi_card import MultiCardMixin, Placement
+from vlmeval.vlm.multi_card import MultiCardMixin
+from vlmeval.vlm.placement_request import Placement
 
 STAMPED = (
     "plan", "plan_reason", "copy_check", "placement_notes", "moves", "images", "images_reused", "batches_in_flight",

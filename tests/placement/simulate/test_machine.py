@@ -24,7 +24,7 @@ from vlmeval.placement.simulate.ledger import CardLedger
 from vlmeval.placement.simulate.machine import simulated_machine
 from vlmeval.types import Message
 from vlmeval.vlm.internvl2 import InternVLChat
-from vlmeval.vlm.multi_card import Placement
+from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.qwen2_vl import Qwen2VLChat
 
 MIB = 2**20
