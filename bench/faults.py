@@ -438,12 +438,18 @@ def torchrun_stopped_rank_0(site: Site) -> str:
     process = site.start(torchrun(site, "tr-stop0", 2))
     site.wait_for_records("tr-stop0", 20, process)
     os.kill(site.ranks()[0], signal.SIGSTOP)
-    ended = site.end(process, 120)
-    if not ended.code or "rank 0" not in ended.said:
+    at = time.monotonic()
+    while 1 in site.ranks():
+        time.sleep(0.1)
+    others_s = time.monotonic() - at
+    ended = site.end(process, 120, at)
+    line = next((line for line in ended.said.splitlines() if "rank 1: rank 0" in line), "")
+    if not ended.code or "sample" not in line:
         raise Wrong(ended.said[-2500:])
     if site.run(torchrun(site, "tr-stop0", 2)).code:
         raise Wrong(site.said()[-2000:])
-    return f"all ended after {ended.seconds:.0f} s; again: {site.check('tr-stop0')}"
+    told = f"rank 1 ended after {others_s:.0f} s ({line}), all after {ended.seconds:.0f} s"
+    return f"{told}; again: {site.check('tr-stop0')}"
 
 
 def torchrun_ctrl_c(site: Site) -> str:

@@ -111,7 +111,7 @@ def _begun(model: BaseModel, task: Task, batches: Sequence[list[Request]]) -> It
 def begin(model: BaseModel, task: Task, batch: Sequence[Request]) -> list[Begun]:
     """Begin with what the host can do for a batch before its turn; in parts where memory ran out with as much."""
     messages = [request.message for request in _answerable(batch)]
-    if len(messages) > 1 and model.batches_in_flight() > 1:
+    if len(messages) > 1 and model.parts_of_a_batch() > 1:
         return [Begun(batch=batch)]  # several batches in flight are prepared beside each other anyway
     if len(messages) > 1 and model.is_too_much(messages, task):
         return [begun for half in _halves(batch) for begun in begin(model, task, half)]
@@ -145,7 +145,7 @@ def answer_together(
             yield _failed(request, request.sample.image_error, 0.0)
     if not answerable:
         return
-    if begun is None and not is_part and len(answerable) > 1 and model.batches_in_flight() > 1:
+    if begun is None and not is_part and len(answerable) > 1 and model.parts_of_a_batch() > 1:
         yield from _answer_in_flight(model, task, answerable, seed)
         return
     messages = [request.message for request in answerable]
@@ -179,7 +179,7 @@ def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], se
 
     A model that gains by it counts its memory for batches in such parts (`vlm/batch_limits.py`).
     """
-    parts = _parts(batch, model.batches_in_flight())
+    parts = _parts(batch, model.parts_of_a_batch())
     while any(len(part) > 1 and model.is_too_much([one.message for one in part], task) for part in parts):
         parts = _parts(batch, 2 * len(parts))
     started = time.perf_counter()

@@ -22,6 +22,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
@@ -37,11 +38,13 @@ MAX_LINE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where the coordinator listens, and what a replica has to know to be let in."""
+    """Where the coordinator listens, what a replica has to know to be let in, and the coordinator's process (0: not
+    known)."""
 
     port: int
     token: str
     host: str = LOOPBACK
+    pid: int = 0
 
 
 class Connection:
@@ -95,7 +98,7 @@ class Listener:
     def __init__(self) -> None:
         self._sock = socket.create_server((LOOPBACK, 0), backlog=256)
         self._sock.setblocking(False)
-        self.address = Address(port=self._sock.getsockname()[1], token=secrets.token_hex(16))
+        self.address = Address(port=self._sock.getsockname()[1], token=secrets.token_hex(16), pid=os.getpid())
 
     def fileno(self) -> int:
         """For selectors."""

@@ -26,7 +26,7 @@ from vlmeval.dataset.registry import dataset_classes
 from vlmeval.errors import VLMEvalError
 from vlmeval.hardware import parse_cards, visible_names
 from vlmeval.inference.answering import Begun, answer_together, begin, requests
-from vlmeval.inference.executors import COORDINATOR_LOST, DONE, GAVE_UP
+from vlmeval.inference.executors import COORDINATOR_LOST, DONE, FAREWELL, GAVE_UP
 from vlmeval.inference.hand import Hand
 from vlmeval.inference.journal import as_record
 from vlmeval.inference.protocol import Address, Connection, Words, connect
@@ -54,6 +54,13 @@ class Prepared:
     dataset: Dataset
     row_of: Mapping[Index, int]
     parts: Sequence[Begun]
+
+    @property
+    def name(self) -> str:
+        """`samples 3, 4 of Mini`."""
+        named = list(self.row_of)
+        more = f" and {len(named) - 8} more" if len(named) > 8 else ""
+        return f"sample{'s' * (len(named) > 1)} {', '.join(map(str, named[:8]))}{more} of {self.dataset.name}"
 
 
 class Link:
@@ -122,7 +129,7 @@ class Link:
 
 def leave(code: int, why: str) -> None:
     """End this process at once, whatever its other threads are at; the log says why."""
-    print(f"replica ends: {why}", file=sys.stderr, flush=True)
+    print(f"{FAREWELL}{why}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
 
@@ -176,11 +183,9 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
             link.send({"type": "settled", "keep": not model.is_in_doubt(at_end=True)})
         if given.prepared is None:
             continue
-        rows: list[int] = given.words["rows"]
-        about = f"rows {', '.join(map(str, rows[:8]))} of {datasets[given.words['dataset']].name}"
-        link.doing = f"preparing {about}"
+        link.doing = f"preparing rows {', '.join(map(str, given.words['rows'][:8]))}"
         piece = given.prepared.result()
-        link.doing = f"answering {about}"
+        link.doing = f"answering {piece.name}"
         for part in piece.parts:
             for prediction in answer_together(model, piece.dataset.task, part.batch, start["seed"], part.answers):
                 words = {"row": piece.row_of[prediction.index], "prediction": as_record(prediction)}
@@ -270,7 +275,7 @@ def _read_stdin(link: Link, told: SimpleQueue[dict[str, Any]]) -> None:
             link.open(Address(**words["address"]))
         else:
             told.put(words)
-    leave(COORDINATOR_LOST, "the process that started it has ended")
+    leave(COORDINATOR_LOST, f"the process that started it has ended; it was {link.doing}")
 
 
 def _tell_bugs(link: Link) -> None:

@@ -72,6 +72,10 @@ class BaseModel(MakesRoom):
         """How many batches `generate_batches` had best be given at once; 1 where one after the other is as good."""
         return 1
 
+    def parts_of_a_batch(self) -> int:
+        """In how many parts a batch is given to `generate_batches`: those in flight, also once fewer are at a time."""
+        return self.batches_in_flight()
+
     def generate_batches(
         self, batches: Sequence[Sequence[list[Message]]], task: Task | None = None
     ) -> list[list[Answer] | SampleError]:

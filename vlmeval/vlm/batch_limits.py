@@ -191,7 +191,7 @@ class BatchLimits(MultiCardMixin, BaseModel):
         """Parts a batch is answered in: those of the first replica, if the others are like it, since each decides for
         itself."""
         alike = len({tuple((share.card.name, share.blocks) for share in own.cards) for own in plan.replicas}) == 1
-        return self.batches_in_flight() if alike else 1
+        return self.parts_of_a_batch() if alike else 1
 
     def _limit_on_cpu(self, worst: PromptSize) -> int:
         """As many as are quickest, if half of the free host memory holds them."""
