@@ -37,7 +37,8 @@ from vlmeval.vlm.multi_card import MultiCardMixin
 from vlmeval.vlm.placement_request import Placement
 
 STAMPED = (
-    "plan", "plan_reason", "copy_check", "placement_notes", "moves", "images", "images_reused", "batches_in_flight",
+    "plan", "plan_reason", "copy_check", "placement_notes", "moves", "images", "images_reused", "image_reuse",
+    "batches_in_flight",
     "batches_in_flight_reason", "in_flight_peak_bytes",
 )  # fmt: skip
 """What of a model's stamp is its replica's own and grows while it answers."""
