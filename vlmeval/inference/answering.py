@@ -73,11 +73,13 @@ def answer(
     batch_size: int | None,
     seed: int,
     on_finished: Callable[[Prediction], None],
+    on_begun: Callable[[Sequence[Request], int], None] = lambda batch, left: None,
 ) -> None:
     """Answer every request, record each as it finishes. A sample that cannot be answered is recorded as failed.
 
     Answers that the model holds in doubt wait for its decision, so that none is recorded that it takes back.
-    `batch_size` None leaves it to the model how many it takes at once.
+    `batch_size` None leaves it to the model how many it takes at once. `on_begun` gets each batch when its turn comes,
+    and how many are left after it.
     """
     planned = plan_pieces(model, task, [request.message for request in pending], batch_size)
     begun = _begun(model, task, [[pending[position] for position in piece] for piece in planned])
@@ -89,7 +91,8 @@ def answer(
             on_finished(prediction)
         waiting.clear()
 
-    for one in begun:
+    for one, left in begun:
+        on_begun(one.batch, left)
         for prediction in answer_together(model, task, one.batch, seed, one.answers):
             waiting.append(prediction)
             if not model.is_in_doubt():
@@ -98,11 +101,12 @@ def answer(
         record()
 
 
-def _begun(model: BaseModel, task: Task, batches: Sequence[list[Request]]) -> Iterator[Begun]:
-    """Each batch once the one after it has begun, so that the host prepares the next while a card answers this."""
-    waiting: list[Begun] = []
-    for batch in batches:
-        following = begin(model, task, batch)
+def _begun(model: BaseModel, task: Task, batches: Sequence[list[Request]]) -> Iterator[tuple[Begun, int]]:
+    """Each batch, and how many are left, once the one after it has begun, so that the host prepares the next while a
+    card answers this."""
+    waiting: list[tuple[Begun, int]] = []
+    for number, batch in enumerate(batches, start=1):
+        following = [(begun, len(batches) - number) for begun in begin(model, task, batch)]
         yield from waiting
         waiting = following
     yield from waiting

@@ -4,10 +4,12 @@
 |---|---|
 | hello | token, number, job, pid, parent: the first line; anything else ends the connection |
 | facts | what has to agree with the coordinator's: versions, settings, benchmarks |
-| ready | ahead: the model is loaded, and so many pieces are wanted in hand |
-| answer | dataset, row, prediction: one finished sample of the piece it answers |
+| ready | memory, ahead: the model is loaded, and so many pieces are wanted in hand |
+| answer | dataset, row, prediction, in_doubt: one finished sample of the piece it answers |
 | given_back | pieces: those it had not begun, and does not have any more |
-| alive | every few seconds, from a thread of its own |
+| settled | keep: whether its answers in doubt are to be recorded |
+| stamp | stamp: where it lies and what its cards measured, when that has changed |
+| alive | every few seconds, from a thread of its own; memory (`vlm.card_memory.Held` of each card) once it is loaded |
 | error | text, exit_code: a mistake of the user's, which ends the run |
 | bug | text: what went wrong in the code, before the process ends |
 
@@ -15,6 +17,7 @@
 |---|---|
 | piece | dataset, rows: answer these, after what it was given before |
 | give_back | pieces that are not begun shall go to others |
+| settle | all else is done: decide on answers in doubt |
 | alive | every few seconds |
 | stop | there is nothing more to do |
 """

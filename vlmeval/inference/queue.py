@@ -10,7 +10,8 @@ answering it; so what was at a replica that died is given out alone from then on
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 DEATHS_TO_FAIL = 2
@@ -39,6 +40,14 @@ class GivenUp:
     deaths: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Of one benchmark: pieces nobody has taken yet, and what they cost together."""
+
+    pieces: int = 0
+    cost: float = 0.0
+
+
 @dataclass
 class _Held:
     piece: Piece
@@ -52,6 +61,8 @@ class WorkQueue:
         self._waiting: list[tuple[int, float, int, Piece]] = []
         self._held: dict[int, list[_Held]] = {}
         self._deaths: dict[tuple[int, int], list[str]] = {}
+        self._pieces: Counter[int] = Counter()
+        self._costs: dict[int, float] = {}
         self._count = 0
         for piece in pieces:
             self._put(piece)
@@ -60,6 +71,15 @@ class WorkQueue:
     def waiting(self) -> int:
         """Pieces nobody has taken yet."""
         return len(self._waiting)
+
+    @property
+    def waiting_of(self) -> Mapping[int, Waiting]:
+        """The same by benchmark, as far as any waits, with what is only in hand."""
+        pieces, costs = self._pieces.copy(), dict(self._costs)
+        for piece in (other.piece for held in self._held.values() for other in held[1:]):
+            pieces[piece.dataset] += 1
+            costs[piece.dataset] += piece.cost
+        return {one: Waiting(pieces=count, cost=costs[one]) for one, count in sorted(pieces.items()) if count}
 
     @property
     def is_done(self) -> bool:
@@ -98,6 +118,8 @@ class WorkQueue:
         if not self._waiting:
             return None
         piece = heapq.heappop(self._waiting)[-1]
+        self._pieces[piece.dataset] -= 1
+        self._costs[piece.dataset] -= piece.cost
         self._held.setdefault(holder, []).append(_Held(piece, set(piece.rows)))
         return piece
 
@@ -156,3 +178,5 @@ class WorkQueue:
         # The count keeps pieces of one cost in the order they came in.
         heapq.heappush(self._waiting, (piece.dataset, -piece.cost, self._count, piece))
         self._count += 1
+        self._pieces[piece.dataset] += 1
+        self._costs[piece.dataset] = self._costs.get(piece.dataset, 0.0) + piece.cost

@@ -13,8 +13,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -33,6 +33,7 @@ from vlmeval.inference.protocol import Address, Connection, Words, connect
 from vlmeval.inference.versions import versions
 from vlmeval.types import Index
 from vlmeval.vlm.base import BaseModel
+from vlmeval.vlm.card_memory import Held
 from vlmeval.vlm.multi_card import MultiCardMixin
 from vlmeval.vlm.placement_request import Placement
 
@@ -76,6 +77,8 @@ class Link:
         self._lock = threading.Lock()
         self._heard_at: float | None = None
         self.doing = "loading the model"
+        self.memory: Callable[[], Sequence[Held]] = tuple
+        """What the model holds on its cards; nothing before it is loaded."""
 
     def open(self, address: Address) -> None:
         """Call the coordinator, and begin to listen and to say that we live."""
@@ -125,7 +128,12 @@ class Link:
             before = now
             if self._heard_at is not None and now - self._heard_at > self._silence_s:
                 leave(COORDINATOR_LOST, f"the coordinator is silent for {self._silence_s:.0f} s; it was {self.doing}")
-            self.send({"type": "alive"})
+            self.say_with_memory("alive")
+
+    def say_with_memory(self, kind: str, **more: Any) -> None:
+        """A message that tells what the model holds, if anything is known."""
+        held = [asdict(one) for one in self.memory()]
+        self.send({"type": kind, **more, **({"memory": held} if held else {})})
 
 
 def leave(code: int, why: str) -> None:
@@ -176,7 +184,8 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
     datasets = [_open(about) for about in (words or told.get())["datasets"]]
     link.send({"type": "facts", "facts": {"run": runs_as(model.stamp()), **dataset_facts(datasets)}})
     link.hand.prepare_with(lambda piece: _prepared(model, datasets[piece["dataset"]], piece["rows"]))
-    link.send({"type": "ready", "ahead": IN_HAND if model.prepares_ahead() else 0})
+    link.memory = model.memory_held
+    link.say_with_memory("ready", ahead=IN_HAND if model.prepares_ahead() else 0)
     stamped: Mapping[str, Any] = {}
     while True:
         given = link.hand.next()
