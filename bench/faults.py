@@ -334,9 +334,9 @@ def ctrl_c(site: Site) -> str:
     kept = len(site.journal("ctrl"))
     site.configure(wait_s=30)
     process = site.start(command(site, "ctrl", 2))
-    while "to go" not in site.said() or len(site.replicas()) < 2:
+    while "is ready" not in site.said() and process.poll() is None:
         time.sleep(0.1)
-    time.sleep(3)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
