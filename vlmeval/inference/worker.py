@@ -204,7 +204,7 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
         if (stamp := {name: value for name, value in model.stamp().items() if name in STAMPED}) != stamped:
             stamped = stamp
             link.send({"type": "stamp", "stamp": stamp})
-        link.doing = "waiting for work"
+        link.doing = f"waiting for work after {piece.name}"
 
 
 def _prepared(model: BaseModel, dataset: Dataset, rows: Sequence[int]) -> Prepared:
@@ -285,7 +285,7 @@ def _read_stdin(link: Link, told: SimpleQueue[dict[str, Any]]) -> None:
             link.open(Address(**words["address"]))
         else:
             told.put(words)
-    leave(COORDINATOR_LOST, f"the process that started it has ended; it was {link.doing}")
+    leave(COORDINATOR_LOST, f"the process that started it has ended, or ends it; it was {link.doing}")
 
 
 def _tell_bugs(link: Link) -> None:
