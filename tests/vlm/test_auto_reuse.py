@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,19 @@ import torch
 from PIL import Image
 
 from vlmeval.types import Message
+from vlmeval.vlm import feature_reuse
 from vlmeval.vlm.auto import AutoVLM
 from vlmeval.vlm.feature_reuse import PROOFS
 
 from . import auto_architectures as tiny
 
 SIZES = ((28, 28), (56, 28), (90, 120))
+
+
+@pytest.fixture(autouse=True)
+def whatever_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of these sizes cost next to nothing."""
+    monkeypatch.setattr(feature_reuse, "LONGEST", math.inf)
 
 
 def prompt(*numbers: int, text: str = "What?") -> list[Message]:
@@ -78,6 +86,14 @@ def test_one_difference_turns_it_off_and_is_stamped(tmp_path: Path, caplog: pyte
     assert model.stamp()["image_reuse"] == "off: answers differed from those to pixels"
     assert "images that come again are encoded again" in caplog.text
     assert texts(model, [prompt(0), prompt(0)]) == right
+
+
+def test_where_it_saves_no_time_it_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_reuse, "LONGEST", 0.0)
+    model = loaded("LLaVA 1.5", tmp_path / "m")
+    right = [texts(model, [prompt(0), prompt(0)]) for _ in range(PROOFS + 1)]
+    assert model.stamp()["image_reuse"].startswith("off: it saved no time (")
+    assert right == right[:1] * len(right)
 
 
 def test_an_error_after_the_proof_costs_no_sample(tmp_path: Path) -> None:

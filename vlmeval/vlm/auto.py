@@ -7,6 +7,7 @@ went, is in docs/auto_architectures.md.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -141,7 +142,9 @@ class AutoVLM(TransformersModel):
         reuse, by_pixels = self._reuse, replace(host, images=[])
         if reuse is None or self.watch.is_on or self.pixel_share < 1 or not reuse.is_worth_it(host.images):
             return super()._generate(by_pixels, task)
+        started = time.perf_counter()
         found = None if reuse.is_proved else super()._generate(by_pixels, task)
+        middle = time.perf_counter()
         try:
             again = super()._generate(host, task)
         except OutOfMemorySampleError:
@@ -153,8 +156,8 @@ class AutoVLM(TransformersModel):
             return super()._generate(by_pixels, task) if found is None else found
         if found is None:
             return again
-        if not reuse.learn(found, again):
-            self._no_reuse("answers differed from those to pixels")
+        if why := reuse.learn(found, again, (middle - started, time.perf_counter() - middle)):
+            self._no_reuse(why)
         return found
 
     def _no_reuse(self, why: str) -> None:

@@ -3,7 +3,8 @@
 What the processor makes of one image alone is given to `get_image_features`, and what comes of several images is put
 one behind the other in place of pixels (`mm_encoder_outputs`). Whether that is right depends on the architecture (tiles
 padded to the batch, features that depend on neighbours), so the first batches are answered both ways: one difference in
-their tokens, or an error, and it is off for good, with the reason in the run's record.
+their tokens, or an error, and it is off for good, with the reason in the run's record; so it is where it saved no time
+(images that cost next to nothing).
 
 Only batches whose images are kept or come several times in them are answered so; the others cost what they always did.
 """
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 PROOFS = 3
 """Batches with repeated images whose answers have to be the same both ways."""
+LONGEST = 1.0
+"""Of the time that pixels took, what features may take in these batches to be used; the first, a warm-up, is left out."""
 WORTH = 0.5
 """The share of a batch's images that need not be encoded, from which on features are given in place of pixels."""
 Alone = Callable[[], Mapping[str, Any]]
@@ -37,6 +40,7 @@ class FeatureReuse:
         self.proofs = 0
         self.off = off or why_not(model)
         """Why it is off; empty while it is on."""
+        self._seconds = [0.0, 0.0]
         self._is_list = False
         self._taken = () if self.off else tuple(inspect.signature(model.get_image_features).parameters)
 
@@ -90,13 +94,19 @@ class FeatureReuse:
         self._is_list = not hasattr(pooled, "shape")
         return tuple(pooled) if self._is_list else (pooled,)
 
-    def learn(self, by_pixels: torch.Tensor, by_features: torch.Tensor) -> bool:
-        """Whether the token ids of one batch, answered both ways, are the same."""
+    def learn(self, by_pixels: torch.Tensor, by_features: torch.Tensor, seconds: tuple[float, float]) -> str:
+        """Token ids of one batch, answered both ways, and how long each took: why it has to be off, "" if not."""
         import torch
 
-        is_same = torch.equal(by_pixels.cpu(), by_features.cpu())
-        self.proofs += is_same
-        return is_same
+        if not torch.equal(by_pixels.cpu(), by_features.cpu()):
+            return "answers differed from those to pixels"
+        if self.proofs:
+            self._seconds = [before + now for before, now in zip(self._seconds, seconds, strict=True)]
+        self.proofs += 1
+        pixels_s, features_s = self._seconds
+        if self.is_proved and features_s > LONGEST * pixels_s:
+            return f"it saved no time ({features_s:.2f} s beside {pixels_s:.2f} s)"
+        return ""
 
     def turn_off(self, why: str) -> None:
         """Never use it again."""
