@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROOFS = 3
 """Batches with repeated images whose answers have to be the same both ways."""
 LONGEST = 1.0
-"""Of the time that pixels took, what features may take in these batches to be used; the first, a warm-up, is left out."""
+"""Of the time pixels took, what features may take in these batches to be used; the first, a warm-up, is left out."""
 WORTH = 0.5
 """The share of a batch's images that need not be encoded, from which on features are given in place of pixels."""
 Alone = Callable[[], Mapping[str, Any]]
