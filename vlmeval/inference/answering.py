@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from vlmeval.errors import OutOfMemorySampleError, SampleError
+from vlmeval.errors import OutOfMemorySampleError, SampleError, VideoError
 from vlmeval.inference import ladder
 from vlmeval.inference.batches import plan_pieces
 from vlmeval.inference.fingerprint import prompt_fingerprint
@@ -43,10 +43,14 @@ def requests(model: BaseModel, benchmark: Benchmark, samples: Iterable[Sample]) 
     """Each sample with the prompt this model shall see."""
     build = model.build_prompt if model.use_custom_prompt(benchmark.task) else None
     for sample in samples:
+        message = []
+        if not sample.image_error:
+            try:
+                message = model.shown(build(sample, benchmark.task) if build else benchmark.build_prompt(sample))
+            except VideoError as error:
+                sample = replace(sample, image_error=str(error))
         if sample.image_error:
             message = [Message(type="text", value=sample.image_error)]
-        else:
-            message = build(sample, benchmark.task) if build else benchmark.build_prompt(sample)
         yield Request(sample=sample, message=message, fingerprint=prompt_fingerprint(message))
 
 

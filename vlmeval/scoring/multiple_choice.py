@@ -28,6 +28,11 @@ def score(answers: Answers) -> Score:
     return _score(answers, choice_reader(find_protocol(answers.protocol), answers.judged))
 
 
+def score_read_by(answers: Answers, read: Reader) -> Score:
+    """Multiple choice whose answers are read in a way of its own."""
+    return _score(answers, read)
+
+
 HEADLINE_SPLIT = "validation"
 """Of MMMU's two splits the one whose accuracy is the headline."""
 

@@ -49,6 +49,19 @@ RULES: Mapping[str, Rule] = {
         ),
         Rule(name="mmt_bench", type="MCQ", module="mmt_bench", about="choices; groups as means over tasks"),
         Rule(name="hr_bench", type="MCQ", module="hr_bench", about="choices, by rotation"),
+        Rule(
+            name="video_mme",
+            type="MCQ",
+            module="video_choices",
+            function="score_video_mme",
+            about="choices, by duration, domain and task type",
+        ),
+        Rule(
+            name="mvbench", type="MCQ", module="video_choices", function="score_mvbench", about="choices, by task type"
+        ),
+        Rule(
+            name="mlvu", type="MCQ", module="video_choices", function="score_mlvu", about="choices, by task type; M-Avg"
+        ),
         Rule(name="yes_no", type="Y/N", module="yes_no", about="accuracy of yes or no"),
         Rule(name="mme", type="Y/N", module="mme", about="acc + acc+ per category, summed"),
         Rule(name="pope", type="Y/N", module="pope", about="F1 of yes, accuracy, precision, recall"),
