@@ -26,7 +26,8 @@ class Message(TypedDict, total=False):
     """One piece of a prompt, in the order the model sees it.
 
     `type` is "text", "image" or "video"; `value` the text, for an image an `ImageValue`, for a video a path or a
-    `VideoSource`; `role` is "user" unless said otherwise ("system" opens a conversation, "assistant" is an earlier turn).
+    `VideoSource`; `role` is "user" unless said otherwise ("system" opens a conversation, "assistant" is an earlier
+    turn).
     """
 
     type: Literal["text", "image", "video"]

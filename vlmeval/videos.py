@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Placing = Literal["between", "segments", "ends", "ends_down"]
 """Where frames by number are taken: "between" the ends at equal steps (upstream's Video-MME, MLVU); from the middle of
-equal "segments" (MVBench); "ends" included, at the nearest frame (qwen-vl-utils) or the one before (LLaVA-OneVision)."""
+equal "segments" (MVBench); "ends" included, at the nearest frame (qwen-vl-utils) or that before (LLaVA-OneVision)."""
 
 MOST_FRAMES = 768
 """Taken at most by rate; further apart in longer videos. qwen-vl-utils' limit."""

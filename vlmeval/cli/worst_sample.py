@@ -21,13 +21,18 @@ from vlmeval.errors import UsageError
 from vlmeval.images import DEFAULT_MAX_IMAGE_PIXELS
 from vlmeval.placement.cost_model import Workload
 from vlmeval.placement.cutting import Cutting, ImageTokens
+from vlmeval.placement.video_cutting import joined, video_cutting
 from vlmeval.placement.workload import ImageLimits, PromptTokens, cutting, worst_workload
-from vlmeval.types import Sample, Task
+from vlmeval.types import PromptSize, Sample, Task
+from vlmeval.videos import Shown, VideoSource
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.prompt_length import PromptLength, image_settings, local_folder
 
+Sizes = tuple[tuple[int, int], ...]
 DEFAULT_TEXT_TOKENS = 512
 DEFAULT_NEW_TOKENS = 512
+VIDEO_SIZE = (1280, 720)
+"""Assumed of videos that are not here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +79,65 @@ class _Asked:
     def cutting(self, task: Task | None) -> Cutting:
         return cutting(self.config, self.model.image_limits(task), self.settings)
 
-    def assumed(self, task: Task | None) -> PromptTokens:
+    def seen(self, size: PromptSize, cut: Cutting, task: Task, allowed: int) -> Seen | None:
+        """A sample as the model would meet it, but for its name; None if it is refused."""
+        shown = [self._video(video).shown() for video in size.videos]
+        sizes, marks, videos = size.images, 0, ImageTokens()
+        if not self.model.takes_video:
+            sizes += tuple((video.width, video.height) for video in shown for _ in range(video.frames))
+        elif shown:
+            rule = video_cutting(self.config, self.model.image_limits(task), self.settings)
+            found = rule.of(shown) if rule is not None else None
+            if rule is None or found is None:
+                return None
+            videos, marks = found, rule.mark_tokens(shown)
+        return self._with_images(size, sizes, videos, marks, tuple(shown), cut, allowed)
+
+    def _video(self, video: VideoSource) -> VideoSource:
+        if not self.model.takes_video:
+            return video
+        return replace(video, sampling=self.model.video_sampling(video.sampling))
+
+    def _with_images(
+        self, size: PromptSize, sizes: Sizes, videos: ImageTokens, marks: int, shown: tuple[Shown, ...], cut: Cutting,
+        allowed: int,
+    ) -> Seen | None:  # fmt: skip
+        given = self.given
+        if given.has_images:
+            images: ImageTokens | None = given.tokens(cut, len(sizes))
+            sizes = (given.image or (0, 0),) * (len(sizes) if given.images is None else given.images)
+        elif sizes:
+            images = cut.of(sizes) if all(width * height <= allowed for width, height in sizes) else None
+        else:
+            images = ImageTokens() if shown else cut.of(sizes)
+        if images is None:
+            return None
+        text = size.text if given.text_tokens is None else None
+        around = len(sizes) + (len(shown) if self.model.takes_video else 0)
+        bound = given.text_tokens or self.lengths.bound(size.text, around) + marks
+        return Seen(
+            name=str(size.index),
+            sizes=sizes,
+            images=joined(images, videos),
+            bound=bound,
+            text=text,
+            videos=shown,
+            marks=marks,
+            around=around,
+        )
+
+    def assumed(self, task: Task | None, frames: int = 0) -> PromptTokens:
+        """`frames`: of a video of usual size, else one image."""
         text = self.given.text_tokens or DEFAULT_TEXT_TOKENS
+        if frames and task is not None and not self.given.has_images:
+            shown = Shown(*VIDEO_SIZE, frames, float(frames))
+            rule = video_cutting(self.config, self.model.image_limits(task), self.settings)
+            if not self.model.takes_video or rule is None:
+                found = self.cutting(task).of([VIDEO_SIZE] * frames)
+            else:
+                found, text = rule.of([shown]), text + rule.mark_tokens([shown])
+            if found is not None:
+                return PromptTokens(images=found, text_tokens=text)
         return PromptTokens(images=self.given.tokens(self.cutting(task)), text_tokens=text)
 
 
@@ -85,6 +147,7 @@ def workload_of(
     datasets: Sequence[Dataset],
     *,
     absent: Sequence[Task] = (),
+    absent_frames: Mapping[str, int] | None = None,
     batch: int = 1,
     dtype: str = "auto",
     quantisation: str = "",
@@ -94,14 +157,15 @@ def workload_of(
 
     `model` need not be loaded; `config` is its checkpoint's. `datasets` are open and cut by `--limit` already; for
     those `absent` from this machine, and where none is named, one image of the largest size allowed and 512 text
-    tokens are assumed. `dtype` is the number type if it is known ("auto": the model's own, else bfloat16).
+    tokens are assumed; for those that are named in `absent_frames`, a video of so many. `dtype` is the number type if it is known ("auto": the model's own, else bfloat16).
     """
     asked = _asked(model, config, given or Given())
     samples, notes = _of_data(asked, datasets)
     guessed: list[Task | None] = [*absent] if datasets or absent else [None]
     guessed += [dataset.task for dataset in datasets if not samples]
-    samples += [asked.assumed(task) for task in guessed]
-    notes += [note for task in guessed if (note := _assumption(task, asked.given))]
+    frames = {task: (absent_frames or {}).get(task.name, 0) if task else 0 for task in guessed}
+    samples += [asked.assumed(task, frames[task]) for task in guessed]
+    notes += [note for task in guessed if (note := _assumption(task, asked.given, frames[task]))]
     if any(sample.images.images for sample in samples) and (unknown := asked.cutting(None).assumed):
         notes.append(f"assumed: {unknown}")
     beams = int(getattr(model, "generation", {}).get("num_beams") or 1)
@@ -150,22 +214,14 @@ def _of_data(asked: _Asked, datasets: Sequence[Dataset]) -> tuple[list[PromptTok
 
 def _add(seen: SamplesSeen, asked: _Asked, dataset: Dataset) -> int:
     """Add the samples of a benchmark. Returns how many will fail, because model or processor refuses their images."""
-    cut, given, refused = asked.cutting(dataset.task), asked.given, 0
+    cut, refused = asked.cutting(dataset.task), 0
     allowed = getattr(asked.model, "max_image_pixels", DEFAULT_MAX_IMAGE_PIXELS)
     for size in dataset.prompt_sizes(_wording(asked.model, dataset)):
-        sizes = size.images
-        if given.has_images:
-            images: ImageTokens | None = given.tokens(cut, len(sizes))
-            sizes = (given.image or (0, 0),) * (len(sizes) if given.images is None else given.images)
-        else:
-            images = cut.of(sizes) if all(width * height <= allowed for width, height in sizes) else None
-        if images is None:
+        seen_now = asked.seen(size, cut, dataset.task, allowed)
+        if seen_now is None:
             refused += 1
-            continue
-        text = size.text if given.text_tokens is None else None
-        bound = given.text_tokens or asked.lengths.bound(size.text, len(sizes))
-        name = f"sample {size.index} of {dataset.name}"
-        seen.add(Seen(name=name, sizes=sizes, images=images, bound=bound, text=text))
+        else:
+            seen.add(replace(seen_now, name=f"sample {size.index} of {dataset.name}"))
     return refused
 
 
@@ -199,9 +255,11 @@ def _told(seen: SamplesSeen, longest: Longest, asked: _Asked) -> list[str]:
     return lines
 
 
-def _assumption(task: Task | None, given: Given) -> str:
+def _assumption(task: Task | None, given: Given, frames: int) -> str:
     """What was taken for granted, and why. Empty if the user gave it all."""
     parts = [] if given.image else ["the largest image allowed"]
+    if frames and not given.has_images:
+        parts = [f"a video of {frames} frames of {VIDEO_SIZE[0]}x{VIDEO_SIZE[1]}"]
     parts += [] if given.text_tokens else [f"{DEFAULT_TEXT_TOKENS} text tokens"]
     if not parts:
         return ""
@@ -237,6 +295,7 @@ def planned_workload(
         config,
         [replace(plan, fetch=False).open() for plan in here],
         absent=[Task(name=plan.name, type=kind, traits=plan.traits) for plan, kind in kinds],
+        absent_frames={plan.name: plan.video.most_frames for plan, _ in kinds if plan.video is not None},
         batch=batch_size(options.batch_size),
         quantisation=quantisation,
         given=given,

@@ -15,7 +15,7 @@ Line = tuple[float, float, str]
 
 
 def spoken_at(path: Path, times: Sequence[float]) -> list[str]:
-    """The first line that is up at each time, where there is one; one that stays is there as often. Raises VideoError."""
+    """The first line that is up at each time, where there is one; one that stays comes again. Raises VideoError."""
     lines = read_srt(path)
     found = (next((text for begin, end, text in lines if begin < at < end), "") for at in times)
     return [text for text in found if text.strip()]

@@ -20,7 +20,7 @@ from vlmeval.dataset.subtitles import spoken_at
 from vlmeval.dataset.tsv_index import IndexedRow
 from vlmeval.errors import ConfigError, ImageError, VideoError
 from vlmeval.types import Index, Message, PromptSize, Sample, TaskType
-from vlmeval.videos import Placing, Sampling, VideoSource
+from vlmeval.videos import MOST_FRAMES, Placing, Sampling, VideoSource
 
 FRAMES_UNLESS_SAID = 8
 
@@ -36,6 +36,11 @@ class VideoSettings:
 
     def __post_init__(self) -> None:
         Sampling(nframe=self.nframe, fps=self.fps)
+
+    @property
+    def most_frames(self) -> int:
+        """Shown of any video."""
+        return self.nframe or MOST_FRAMES
 
 
 def video_tsv(data_root: Path, stem: str) -> Path:
