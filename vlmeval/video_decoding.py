@@ -136,7 +136,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             yield container, container.streams.video[0]
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
         # FFmpegError and its kinds for what cannot be read; the others for sizes and times beyond all bounds.
-        told = " ".join(str(error).split())
+        told = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise VideoError(f"video {path} is broken, truncated or no video ({told})") from error
 
 

@@ -100,8 +100,10 @@ class VideoMCQDataset(Dataset):
 
     def read_options(self, fields: Mapping[str, str]) -> dict[str, str]:
         """The candidates by letter; a letter that they begin with themselves is taken off."""
-        texts = elements(fields.get("candidates", ""))
-        return {label: _without_label(label, text) for label, text in zip(string.ascii_uppercase, texts, strict=False)}
+        try:
+            return choices(fields)[0]
+        except ImageError:
+            return {}  # the row fails: see `_with_images`
 
     def build_prompt(self, sample: Sample) -> list[Message]:
         """The video, then the text."""
@@ -122,6 +124,11 @@ class VideoMCQDataset(Dataset):
                 continue
             yield PromptSize(index=sample.index, images=(), text=word(sample), videos=sample.videos)
 
+    def has_subtitles(self, fields: Mapping[str, str]) -> bool:
+        """Whether there is a file of what is spoken in a row's video. Raises ImageError for one outside the folder."""
+        name = fields.get("subtitle_path", "")
+        return bool(name) and path_inside(self.folder, name).is_file()
+
     def image_clusters(self) -> dict[Index, str]:
         """Rows of one video belong together."""
         column = "video_path" if "video_path" in self.columns else "video"
@@ -129,10 +136,11 @@ class VideoMCQDataset(Dataset):
 
     def _sample(self, row: IndexedRow) -> Sample:
         sample = super()._sample(row)
-        return replace(sample, category=sample.fields.get("task_type", ""), answer=_label_of(sample))
+        return replace(sample, category=sample.fields.get("task_type", ""), answer=_letter(sample))
 
     def _with_images(self, row: IndexedRow, sample: Sample) -> Sample:
         try:
+            choices(sample.fields)
             return replace(sample, videos=(self.source(sample.fields),))
         except ImageError as error:
             return replace(sample, image_error=f"row {row.name} (line {row.line}): {error}")
@@ -151,16 +159,14 @@ class VideoMME(VideoMCQDataset):
         text = "\nThese are the frames of a video. "
         if self.video.use_subtitle:
             text += f"This video's subtitles are listed below:\n{self._subtitles(sample.fields)}\n"
-        choices = "\n".join(elements(sample.fields["candidates"]))
-        return f"{text}{self.closing}Question: {sample.question}\n{choices}\nAnswer: {self.prompt_suffix}"
+        listed = "\n".join(elements(sample.fields["candidates"]))
+        return f"{text}{self.closing}Question: {sample.question}\n{listed}\nAnswer: {self.prompt_suffix}"
 
     def _subtitles(self, fields: Mapping[str, str]) -> str:
         """What is spoken at the frames that are shown, a line each; nothing where there is no file of it."""
-        if not fields.get("subtitle_path"):
+        if not self.has_subtitles(fields):
             return ""
         path = path_inside(self.folder, fields["subtitle_path"])
-        if not path.is_file():
-            return ""
         return "\n".join(spoken_at(path, self.source(fields).timestamps()))
 
     def _sample(self, row: IndexedRow) -> Sample:
@@ -222,12 +228,18 @@ class MVBench(MVBench_MP4):
             raise ImageError(f"its bound is True, and start and end are no numbers of seconds ({error})") from error
 
 
-def _without_label(label: str, text: str) -> str:
-    return re.sub(rf"^{label}[.:)]\s*", "", text)
+def _letter(sample: Sample) -> str:
+    return choices(sample.fields)[1] if sample.options else sample.answer
 
 
-def _label_of(sample: Sample) -> str:
-    """The letter of the right option, where the answer is its text; else as the file has it."""
-    if sample.answer in sample.options:
-        return sample.answer
-    return next((label for label, text in sample.options.items() if text == sample.answer), sample.answer)
+def choices(fields: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """The candidates by letter, and the letter of the right one. A letter that a candidate begins with itself is taken
+    off; an answer that is neither letter nor text of a candidate is left as it is. Raises ImageError for a cell that
+    opens like a list and is none."""
+    texts = elements(fields.get("candidates", ""))
+    labelled = dict(zip(string.ascii_uppercase, texts, strict=False))
+    options = {label: re.sub(rf"^{label}[.:)]\s*", "", text) for label, text in labelled.items()}
+    answer = fields.get("answer", "")
+    if answer in options:
+        return options, answer
+    return options, next((label for label, text in labelled.items() if text == answer), answer)

@@ -23,8 +23,8 @@ from vlmeval.placement.workload import ImageLimits, cutting
 from vlmeval.videos import Shown
 
 QWEN_LEAST_TOKENS, QWEN_MOST_TOKENS, QWEN_ALL_TOKENS = 128, 768, 128_000 * 0.9
-TIMESTAMP_TOKENS = 6
-"""Qwen3-VL writes `<12.5 seconds>` and a start and an end before each pair of frames: these, and one for each digit."""
+TIMESTAMP_TOKENS = 12
+"""Qwen3-VL writes `<12.5 seconds>`, a start and an end around each pair of frames: these at most, and the number's."""
 
 
 class VideoCutting(Protocol):
