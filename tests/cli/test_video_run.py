@@ -61,7 +61,7 @@ def test_replicas_open_the_benchmark_with_the_same_frames(workplace: Workplace) 
     done = workplace.run(*arguments, "--replicas", "2")
     assert "failed: 4 (index 4, 5, 6, 7) of 8" in done.out, done.out + done.err
     alone = {index: record.fingerprint for index, record in _records(workplace).items()}
-    assert len(set(alone.values())) == 8
+    assert len(set(alone.values())) == 6, "failed rows of one video say the same"
     again = workplace.run(*arguments, "--replicas", "1")
     assert "4 to go" in again.out, "with one process the same prompts are the same"
 

@@ -58,10 +58,13 @@ def test_qwen_has_the_patches_that_its_processor_makes(videos: list[Shown]) -> N
     for name, unit in QWEN:
         cut, patch = rule(name, 4 * unit**2, 12 * unit**2), unit // 2
         sizes = [cut.frame_size(video) for video in videos]
-        made = transformers.Qwen2VLVideoProcessor(patch_size=patch, cap_pixels_per_frame=False)(
-            [torch.zeros(v.frames, 3, size[1], size[0], dtype=torch.uint8) for v, size in zip(videos, sizes) if size],
-            do_resize=False, do_sample_frames=False, return_tensors="pt",
-        )  # fmt: skip
+        frames = [
+            torch.zeros(video.frames, 3, size[1], size[0], dtype=torch.uint8)
+            for video, size in zip(videos, sizes, strict=True)
+            if size is not None
+        ]
+        processor = transformers.Qwen2VLVideoProcessor(patch_size=patch, cap_pixels_per_frame=False)
+        made = processor(frames, do_resize=False, do_sample_frames=False, return_tensors="pt")
         found = cut.of(videos)
         assert found is not None
         grids = made["video_grid_thw"]

@@ -157,7 +157,8 @@ def workload_of(
 
     `model` need not be loaded; `config` is its checkpoint's. `datasets` are open and cut by `--limit` already; for
     those `absent` from this machine, and where none is named, one image of the largest size allowed and 512 text
-    tokens are assumed; for those that are named in `absent_frames`, a video of so many. `dtype` is the number type if it is known ("auto": the model's own, else bfloat16).
+    tokens are assumed; for those that are named in `absent_frames`, a video of so many. `dtype` is the number type if
+    it is known ("auto": the model's own, else bfloat16).
     """
     asked = _asked(model, config, given or Given())
     samples, notes = _of_data(asked, datasets)

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vlmeval.dataset.doctor import Examined, Finding, found
-from vlmeval.dataset.image_cells import elements
 from vlmeval.dataset.video import VideoMCQDataset, choices
 from vlmeval.errors import ImageError
 
 
 def with_choices(examined: Examined) -> Examined:
-    """The same with the candidates in columns of their own and the right one's letter, as other benchmarks have them."""
+    """The same with the candidates in columns of their own and the right one's letter, as in other benchmarks."""
     rows, most = [], 0
     for row in examined.rows:
         try:

@@ -141,8 +141,8 @@ class DatasetPlan:
     def _provide(self) -> None:
         if self.spec is not None and self.spec.video is not None and not self.on_disk:
             raise DatasetError(
-                f"{self.path} is not there, and neither is {self.data_root / self.path.stem / self.path.name}; its videos "
-                f"and table are not fetched: see docs/benchmarks.md, Videos, for {self.spec.video_source}"
+                f"{self.path} is not there, and neither is {self.data_root / self.path.stem / self.path.name}; its "
+                f"videos and table are not fetched: see docs/benchmarks.md, Videos, for {self.spec.video_source}"
             )
         if not self.fetch or self.spec is None:
             return
@@ -357,7 +357,9 @@ def _video(where: str, settings: Mapping[str, object]) -> VideoSettings | None:
 def _guess_class(name: str, index: TsvIndex, scoring: str) -> tuple[type[Dataset], tuple[str, ...]]:
     """The kind of a TSV that is in no table, by its rule or its columns, and a line that says so."""
     by_type: dict[str, type[Dataset]] = {"MCQ": ImageMCQDataset, "Y/N": ImageYORNDataset, "VQA": ImageVQADataset}
-    if scoring:
+    if "video" in index.columns and not {"image", "image_path"} & {*index.columns}:
+        kind, why = VideoMCQDataset, "it has a column video"
+    elif scoring:
         kind, why = by_type[find_rule(scoring).type], f"its rule is {scoring}"
     elif "A" in index.columns and "B" in index.columns:
         kind, why = ImageMCQDataset, "it has option columns"

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from vlmeval.dataset.base import Dataset
 from vlmeval.dataset.image_cells import elements, path_inside
+from vlmeval.dataset.mcq import ImageMCQDataset
 from vlmeval.dataset.subtitles import spoken_at
 from vlmeval.dataset.tsv_index import IndexedRow
 from vlmeval.errors import ConfigError, ImageError, VideoError
@@ -57,7 +58,8 @@ def video_folder(path: Path) -> Path:
 
 
 class VideoMCQDataset(Dataset):
-    """Choices about a video. Choices stand in `candidates`, as a list; `answer` is the letter or the text of one."""
+    """Choices about a video, and any TSV with the column `video`. Choices stand in `candidates`, as a list, or in the
+    columns A, B, C, ...; `answer` is the letter or the text of one."""
 
     type: ClassVar[TaskType] = "MCQ"
     default_scoring = "choices"
@@ -67,11 +69,10 @@ class VideoMCQDataset(Dataset):
     def __init__(self, name: str, path: str | Path, *, video: VideoSettings | None = None, **settings: Any) -> None:
         self.video = video or VideoSettings(nframe=FRAMES_UNLESS_SAID)
         super().__init__(name, path, **settings)
-        lacking = [column for column in ("video", "candidates") if column not in self.columns]
+        lacking = [f"no column {name}" for name in ("video",) if name not in self.columns]
+        lacking += [] if {"candidates", "A"} & {*self.columns} else ["neither a column candidates nor A, B, C"]
         if lacking:
-            raise ConfigError(
-                f"{self.path} is taken as {type(self).__name__} and has no column {' nor '.join(lacking)}"
-            )
+            raise ConfigError(f"{self.path} is taken as {type(self).__name__} and has {' and '.join(lacking)}")
         if video is None:
             self.notes = (*self.notes, f"{name}: {FRAMES_UNLESS_SAID} frames a video; give nframe or fps for others")
 
@@ -111,6 +112,10 @@ class VideoMCQDataset(Dataset):
             raise VideoError(sample.image_error)
         videos: list[Message] = [{"type": "video", "value": video} for video in sample.videos]
         return [*videos, {"type": "text", "value": self.build_text(sample)}]
+
+    def build_text(self, sample: Sample) -> str:
+        options = "".join(f"{label}. {option}\n" for label, option in sample.options.items())
+        return f"Question: {sample.question}\nOptions:\n{options}{ImageMCQDataset.closing}{self.prompt_suffix}"
 
     def prompt_sizes(self, text_of: Callable[[Sample], str] | None = None) -> Iterator[PromptSize]:
         """Video and text of every sample whose video's header can be read, in file order; the others fail anyway."""
@@ -159,7 +164,7 @@ class VideoMME(VideoMCQDataset):
         text = "\nThese are the frames of a video. "
         if self.video.use_subtitle:
             text += f"This video's subtitles are listed below:\n{self._subtitles(sample.fields)}\n"
-        listed = "\n".join(elements(sample.fields["candidates"]))
+        listed = "\n".join(_listed(sample.fields).values())
         return f"{text}{self.closing}Question: {sample.question}\n{listed}\nAnswer: {self.prompt_suffix}"
 
     def _subtitles(self, fields: Mapping[str, str]) -> str:
@@ -232,12 +237,18 @@ def _letter(sample: Sample) -> str:
     return choices(sample.fields)[1] if sample.options else sample.answer
 
 
+def _listed(fields: Mapping[str, str]) -> dict[str, str]:
+    """The choices as they are written. Raises ImageError."""
+    if "candidates" in fields:
+        return dict(zip(string.ascii_uppercase, elements(fields["candidates"]), strict=False))
+    return {label: fields[label] for label in string.ascii_uppercase if fields.get(label)}
+
+
 def choices(fields: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """The candidates by letter, and the letter of the right one. A letter that a candidate begins with itself is taken
     off; an answer that is neither letter nor text of a candidate is left as it is. Raises ImageError for a cell that
     opens like a list and is none."""
-    texts = elements(fields.get("candidates", ""))
-    labelled = dict(zip(string.ascii_uppercase, texts, strict=False))
+    labelled = _listed(fields)
     options = {label: re.sub(rf"^{label}[.:)]\s*", "", text) for label, text in labelled.items()}
     answer = fields.get("answer", "")
     if answer in options:
