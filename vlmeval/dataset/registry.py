@@ -357,6 +357,7 @@ def _video(where: str, settings: Mapping[str, object]) -> VideoSettings | None:
 def _guess_class(name: str, index: TsvIndex, scoring: str) -> tuple[type[Dataset], tuple[str, ...]]:
     """The kind of a TSV that is in no table, by its rule or its columns, and a line that says so."""
     by_type: dict[str, type[Dataset]] = {"MCQ": ImageMCQDataset, "Y/N": ImageYORNDataset, "VQA": ImageVQADataset}
+    kind: type[Dataset]
     if "video" in index.columns and not {"image", "image_path"} & {*index.columns}:
         kind, why = VideoMCQDataset, "it has a column video"
     elif scoring:
