@@ -9,7 +9,14 @@ import pytest
 
 from vlmeval import hardware
 from vlmeval.errors import UsageError
-from vlmeval.hardware import LaunchEnvironment, cards_possible, cpu_cores, launch_environment, rank_environment
+from vlmeval.hardware import (
+    LaunchEnvironment,
+    cards_possible,
+    cpu_cores,
+    launch_environment,
+    process_memory,
+    rank_environment,
+)
 
 
 def launched(rank: int, ranks: int) -> LaunchEnvironment:
@@ -73,3 +80,14 @@ def test_what_torchrun_sets_is_read() -> None:
     assert (found.rank, found.world_size, found.master, found.has_agent) == (1, 4, ("localhost", 1234), True)
     assert found.launch_id == "abc/0"
     assert launch_environment({}) == LaunchEnvironment(launch_id="/0")
+
+
+def test_a_process_knows_its_memory_and_its_most() -> None:
+    now, peak = process_memory()
+    if now is None:
+        pytest.skip("this system does not say")
+    held = b"\x01" * (64 * 2**20)
+    more, highest = process_memory()
+    assert peak and more and highest and now <= peak
+    assert more - now > 32 * 2**20 and highest >= more
+    del held

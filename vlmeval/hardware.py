@@ -352,6 +352,17 @@ def _cpu_quota() -> float:
         return 0.0
 
 
+def process_memory() -> tuple[int | None, int | None]:
+    """Resident bytes of this process, now and at most so far; None where the system does not say (/proc, Linux)."""
+    found: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name in ("VmRSS", "VmHWM"):
+                found[name] = 1024 * int(rest.split()[0])
+    return found.get("VmRSS"), found.get("VmHWM")
+
+
 def usable_memory_bytes() -> int:
     """Memory of this machine, or less where its container has a limit; 0 where the system does not say."""
     found = [host_memory_bytes()]

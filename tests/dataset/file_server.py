@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.loopback import QuietHandler, served
 
 
 class FileServer:
@@ -29,7 +29,7 @@ class FileServer:
 def serving() -> Iterator[FileServer]:
     state = FileServer()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             wanted = self.headers.get("Range", "")
             state.requests.append((self.path, wanted))
@@ -66,17 +66,6 @@ def serving() -> Iterator[FileServer]:
             self.close_connection = True
             return None
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with served(Handler) as address:
+        state.url = address
         yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

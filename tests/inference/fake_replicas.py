@@ -10,7 +10,8 @@ from typing import Any
 
 from vlmeval.inference.executors import ReplicaSpec
 from vlmeval.inference.protocol import Address, Connection, connect
-from vlmeval.inference.queue import GivenUp
+from vlmeval.inference.queue import GivenUp, Piece, Waiting
+from vlmeval.inference.roll import ReplicaState
 from vlmeval.types import Prediction
 
 
@@ -35,6 +36,9 @@ class FakeExecutor:
 
     def proved(self, number: int) -> None: ...
 
+    def pause_s(self, number: int) -> float | None:
+        return 0.0
+
     def log(self, number: int) -> str:
         return f"{number}.log"
 
@@ -49,6 +53,8 @@ class Notes:
         self.twice: list[int] = []
         self.failed: dict[int, GivenUp] = {}
         self.lines: list[str] = []
+        self.finished_pieces: list[Piece] = []
+        self.watched: list[tuple[Sequence[ReplicaState], Mapping[int, Waiting]]] = []
 
     def answered(self, dataset: int, row: int, prediction: Prediction) -> None:
         if row in self.records:
@@ -64,6 +70,12 @@ class Notes:
     def ready(self, replica: str) -> None: ...
 
     def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None: ...
+
+    def finished(self, piece: Piece, seconds: float) -> None:
+        self.finished_pieces.append(piece)
+
+    def watch(self, replicas: Sequence[ReplicaState], waiting: Mapping[int, Waiting]) -> None:
+        self.watched.append((replicas, waiting))
 
     def say(self, line: str) -> None:
         self.lines.append(line)

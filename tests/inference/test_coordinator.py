@@ -16,7 +16,7 @@ from vlmeval.errors import ModelError, UsageError, VLMEvalError
 from vlmeval.inference.coordinator import Coordinator
 from vlmeval.inference.limits import Limits, Patience
 from vlmeval.inference.protocol import Connection, Listener, connect
-from vlmeval.inference.queue import Piece, WorkQueue
+from vlmeval.inference.queue import Piece, Waiting, WorkQueue
 
 FACTS: dict[str, dict[str, Any]] = {"version": {"torch": "2.15.0"}, "benchmark Mini": {"md5": "abc", "rows": 4}}
 
@@ -253,3 +253,49 @@ def test_a_surer_answer_settles_those_before_it() -> None:
         replica.join()
         connection.close()
         assert list(notes.records) == [0, 1, 2]
+
+
+def test_whoever_watches_is_told_what_every_replica_is_at_and_what_waits() -> None:
+    with desk(3) as at:
+        answering, loading = greet(at.address, 0), connect(at.address)
+        loading.send({"type": "hello", "number": 1, "job": 0, "pid": 0, "token": at.address.token})
+        answering.send({"type": "alive", "memory": [{"card": "0", "now_bytes": 7}]})
+
+        def answer_later() -> None:
+            time.sleep(0.8)
+            for row in (0, 1):
+                answering.send({"type": "answer", "dataset": 0, "row": row, "prediction": record(row)})
+            for message in answering.messages():
+                if message["type"] == "stop":
+                    break
+                if message["type"] == "piece" and message["rows"] == [2]:
+                    time.sleep(0.5)
+                    answering.send({"type": "answer", "dataset": 0, "row": 2, "prediction": record(2)})
+
+        replica = threading.Thread(target=answer_later)
+        replica.start()
+        pieces = [Piece(dataset=0, rows=(0, 1), cost=10.0), Piece(dataset=0, rows=(2,), cost=4.0)]
+        notes = at.serve(WorkQueue(pieces))
+        replica.join()
+        loading.close()
+        answering.close()
+    assert notes.finished_pieces == pieces
+    early = [(states, waiting) for states, waiting in notes.watched if waiting]
+    states, waiting = early[-1]
+    assert [one.state for one in states] == ["answering", "loading", "starting"]
+    assert (states[0].piece, states[0].answered, states[0].memory) == (pieces[0], 0, ({"card": "0", "now_bytes": 7},))
+    assert states[0].age_s > 0.2 and waiting == {0: Waiting(pieces=1, cost=4.0)}
+    assert notes.watched[-1][0][0].answered == 2
+
+
+def test_a_replica_that_died_is_counted_and_holds_nothing_any_more() -> None:
+    with desk(2, Limits(silence_s=0.3, heartbeat_s=0.2)) as at:
+        silent = greet(at.address, 0)
+        silent.send({"type": "alive", "memory": [{"card": "0", "now_bytes": 7}]})
+        helper = threading.Timer(0.9, _answer_one, [at])
+        helper.start()
+        notes = at.serve(work(1))
+        helper.join()
+        silent.close()
+    last = notes.watched[-1][0][0]
+    assert (last.state, last.deaths, last.memory, last.piece) == ("restarting", 1, (), None)

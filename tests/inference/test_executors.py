@@ -112,6 +112,28 @@ def test_a_replica_that_was_stopped_is_noticed_and_replaced(folder: Path) -> Non
     assert "gave no sign of life" in line and "while answering sample" in line
 
 
+def test_a_replica_tells_what_memory_it_holds_and_when_it_comes_back(folder: Path) -> None:
+    with site(folder, [ReplicaSpec(number=0, name="replica 0")], wait_s=0.6) as at:
+        helper = threading.Thread(target=_kill_when_busy, args=[at])
+        helper.start()
+        notes = at.serve(2)
+        helper.join()
+        assert at.executor.pause_s(0) == 0.0
+    assert at.executor.pause_s(0) is None, "stopped for good"
+    states = [replicas[0] for replicas, _ in notes.watched]
+    held = [one.memory[0] for one in states if one.memory]
+    assert held and all(one["card"] == "cpu" and 0 < one["now_bytes"] <= one["peak_bytes"] for one in held)
+    assert {one.state for one in states} >= {"starting", "answering", "restarting"}
+    assert states[-1].deaths == 1
+
+
+def _kill_when_busy(at: Site) -> None:
+    while not at.notes.records:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.kill(at.coordinator._members[0].pid, signal.SIGKILL)
+
+
 def _stop_when_busy(at: Site) -> None:
     while not at.notes.records:
         time.sleep(0.01)

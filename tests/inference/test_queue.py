@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmeval.inference.queue import Piece, WorkQueue
+from vlmeval.inference.queue import Piece, Waiting, WorkQueue
 
 
 def piece(*rows: int, cost: float = 1.0, dataset: int = 0) -> Piece:
@@ -28,6 +28,19 @@ def test_the_longest_is_taken_first_and_benchmarks_keep_their_order() -> None:
         taken.append((found.dataset, found.rows))
         finish(queue, 0)
     assert taken == [(0, (1,)), (0, (2,)), (0, (0,)), (1, (0,))]
+
+
+def test_what_waits_is_known_by_benchmark_through_takes_deaths_and_second_tries() -> None:
+    queue = WorkQueue([piece(0, 1, cost=8), piece(2, cost=3), piece(0, cost=50, dataset=1)])
+    assert queue.waiting_of == {0: Waiting(pieces=2, cost=11), 1: Waiting(pieces=1, cost=50)}
+    queue.take(7)
+    assert queue.waiting_of[0] == Waiting(pieces=1, cost=3)
+    queue.lost(7, "was killed")
+    assert queue.waiting_of[0] == Waiting(pieces=3, cost=11)
+    for holder in range(3):
+        queue.take(holder)
+    assert list(queue.waiting_of) == [1]
+    assert sum(one.pieces for one in queue.waiting_of.values()) == queue.waiting == 1
 
 
 def test_nobody_waits_between_two_benchmarks() -> None:

@@ -51,6 +51,8 @@ def test_the_table_has_a_bar_for_each_card(capsys: pytest.CaptureFixture[str]) -
     assert code == 0
     assert out.count("[#") == 2
     assert "vision entry .. layer" in out
+    table = out[out.index("card   ") :]
+    assert max(map(len, table.splitlines())) < 80  # the narrowest terminal does not wrap it
 
 
 def test_json_holds_the_map_and_bytes_that_add_up(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,18 @@ def test_on_two_small_cards_every_family_splits_itself_and_answers_as_from_one(
     assert "copies of 1 MiB exact" in stamp["copy_check"] or "4,099 bytes exact" in stamp["copy_check"]
 
 
+def test_what_each_card_holds_is_told_beside_its_plan_and_asking_plans_nothing(two_cards: CardLedger) -> None:
+    model = make("Qwen2-VL-Tiny")
+    (before,) = model.memory_held()
+    assert (before.card, before.planned_bytes) == ("cpu", None) and before.now_bytes, "the process, until it is planned"
+    answer(model)
+    held = model.memory_held()
+    assert [one.card for one in held] == ["0", "1"]
+    assert [one.now_bytes for one in held] == [two_cards.live_bytes[0], two_cards.live_bytes[1]]
+    for one, card in zip(held, model.stamp()["plan"], strict=True):
+        assert (one.planned_bytes, one.peak_bytes) == (card["planned_peak_bytes"], card["measured_peak_bytes"])
+
+
 def test_auto_split_0_takes_one_card_and_1_all_of_them(whole: dict[str, list[str]]) -> None:
     with simulated_machine(parse_cards("3x0.03")):
         for forced, cards in ((False, {0}), (True, {0, 1, 2})):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vlmeval.cli.judging import score_with
+from vlmeval.cli.own_process import OwnProcess
 from vlmeval.cli.placing import say_peaks, say_placed, show_plan
-from vlmeval.cli.progress import Progress, duration
 from vlmeval.cli.replicas import Crew
 from vlmeval.cli.screen import say, warn
 from vlmeval.cli.submitting import kind_for, submit
@@ -25,6 +25,7 @@ from vlmeval.inference.ladder import climbed
 from vlmeval.inference.run_folder import RunFolder, open_run_folder
 from vlmeval.inference.versions import versions
 from vlmeval.judging.judge import Judge
+from vlmeval.report.live import duration
 from vlmeval.report.result_files import write_predictions, write_score_files
 from vlmeval.report.run_folder import DatasetStatus, link_results, scored_status, update_status
 from vlmeval.report.screen import ScoredRun
@@ -81,7 +82,7 @@ def evaluate(
                 folder.stamp({"replicas": stamps})
                 works = [_reread(work, folder) for work in works]
             else:
-                works = [_infer(model, work, folder, config) for work in works]
+                works = _infer_all(model, works, folder, config)
                 stamps = {"": dict(model.stamp())}
                 # Once more: what was measured, and what did not go as planned.
                 folder.stamp({"stamp": stamps[""]})
@@ -150,12 +151,23 @@ def _say_reuse(stamps: Mapping[str, Mapping[str, Any]]) -> None:
         say("reuse", f"vision features of {reused} of {images} images reused")
 
 
-def _infer(model: BaseModel, work: Work, folder: RunFolder, config: RunConfig) -> Work:
+def _infer_all(model: BaseModel, works: Sequence[Work], folder: RunFolder, config: RunConfig) -> list[Work]:
+    """Answer in this process what is pending, one benchmark after the other."""
+    with OwnProcess(folder.model, model, works) as own:
+        return [
+            _infer(model, number, work, folder, config, own) if work.pending else _all_there(work)
+            for number, work in enumerate(works)
+        ]
+
+
+def _all_there(work: Work) -> Work:
+    say("answers", f"{work.dataset.name}: all {len(work.requests)} are there already")
+    return work
+
+
+def _infer(model: BaseModel, number: int, work: Work, folder: RunFolder, config: RunConfig, own: OwnProcess) -> Work:
     pending, total = work.pending, len(work.requests)
     name = work.dataset.name
-    if not pending:
-        say("answers", f"{name}: all {total} are there already")
-        return work
     retried = sum(record.status == "failed" for record in work.records.values())
     done = total - len(pending)
     if done:
@@ -167,16 +179,8 @@ def _infer(model: BaseModel, work: Work, folder: RunFolder, config: RunConfig) -
     model.load()
     say_placed(model)
     say("answers", f"{name}: {len(pending)} to go; model ready in {duration(time.monotonic() - started)}")
-    path = folder.journal_path(name)
-    with Journal(path) as journal, Progress(name, total, done) as progress:
-
-        def on_finished(prediction: Prediction) -> None:
-            progress.advance(failed=prediction.status == "failed")
-            if prediction.status == "failed":
-                progress.print(f"sample {prediction.index} failed: {prediction.error}")
-            elif config.verbose:
-                progress.print(f"sample {prediction.index}: {prediction.prediction!r}")
-
+    with Journal(folder.journal_path(name)) as journal:
+        own.loaded()
         answer(
             model,
             work.dataset.task,
@@ -184,8 +188,10 @@ def _infer(model: BaseModel, work: Work, folder: RunFolder, config: RunConfig) -
             journal,
             batch_size=config.batch_size,
             seed=config.seed,
-            on_finished=on_finished,
+            on_finished=lambda prediction: own.answered(number, prediction, verbose=config.verbose),
+            on_begun=lambda batch, left: own.begun(number, batch, left),
         )
+    own.ended(number)
     return _reread(work, folder)
 
 

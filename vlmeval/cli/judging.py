@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from vlmeval.cli.live_state import LiveState
 from vlmeval.cli.progress import Progress
 from vlmeval.cli.screen import say, warn
 from vlmeval.config import resolve_model
 from vlmeval.dataset.base import Dataset
 from vlmeval.errors import UsageError
+from vlmeval.inference.queue import Piece, Waiting
 from vlmeval.judging.endpoint import Endpoint, shown_url
 from vlmeval.judging.judge import Asker, Judge, Judged, Question
 from vlmeval.judging.local import LocalJudge
 from vlmeval.judging.replies import ReplyCache, cache_path
 from vlmeval.judging.settings import JudgeSettings, judge_settings
+from vlmeval.report.live import BenchmarkView
 from vlmeval.scoring import judge_options
 from vlmeval.scoring.judge_options import shortened
 from vlmeval.scoring.judged import JudgedRule, Verdict, judged_rule
@@ -148,13 +152,19 @@ def _answered(dataset: Dataset, predictions: Mapping[Index, Prediction]) -> Iter
 def _ask(judge: Judge, questions: list[Question[T]], what: str) -> Judged[T]:
     if not questions:
         return judge.ask_all(questions)
-    done_before = 0
-    with Progress(f"judging {what}", len(questions), 0) as progress:
+    total = len(questions)
+    with Progress(LiveState("", {0: BenchmarkView(name=f"judging {what}", total=total, done=0)})) as progress:
+        progress.start_clock()
+        before, since = 0, time.monotonic()
 
         def on_done(done: int) -> None:
-            nonlocal done_before
-            while done_before < done:
-                progress.advance(failed=False)
-                done_before += 1
+            nonlocal before, since
+            new, now = done - before, time.monotonic()
+            if new:
+                progress.finished(Piece(dataset=0, rows=tuple(range(new)), cost=new), now - since)
+                before, since = done, now
+            for _ in range(new):
+                progress.answered(0)
+            progress.watch((), {0: Waiting(pieces=total - done, cost=total - done)})
 
         return judge.ask_all(questions, on_done)

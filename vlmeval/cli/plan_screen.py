@@ -11,7 +11,10 @@ from vlmeval.placement.layout import CardPlan, Replica
 from vlmeval.placement.policy import Plan
 
 GIB = 2**30
-BAR_WIDTH = 48
+BAR_WIDTH = 32
+NAME_WIDTH = 30
+NUMBER_WIDTHS = (9, 8, 8, 9, 8)
+"""A line has at most 79 letters."""
 KINDS = (("weights", "#"), ("KV cache", "k"), ("activations", "a"), ("reserve", "r"), ("free", "."))
 
 
@@ -38,12 +41,13 @@ def plan_lines(
     for note in plan.notes:
         yield f"         {note}"
     yield ""
-    yield f"{'card':<22}{'blocks':<30}{'weights':>9}{'KV':>8}{'activ.':>8}{'reserve':>9}{'free':>8}{'full':>7}"
+    names = ("weights", "KV", "activ.", "reserve", "free")
+    yield f"{'card':<{NAME_WIDTH}}{_cells(names)}{'full':>7}"
     unit_bytes, unit = _unit(plan)
     for number, replica in enumerate(plan.replicas):
         yield from _replica_lines(number, replica, count, unit_bytes)
     yield ""
-    yield "         " + "  ".join(f"{mark} {name}" for name, mark in KINDS) + f"  ! does not fit      ({unit})"
+    yield "  " + "  ".join(f"{mark} {name}" for name, mark in KINDS) + f"  ! does not fit   ({unit})"
     if not plan.fits:
         yield from _misfit_lines(plan, changes)
 
@@ -59,23 +63,25 @@ def _replica_lines(number: int, replica: Replica, count: int, unit_bytes: int) -
         yield f"replica {number}"
     for share in replica.cards:
         physical = f" [{share.card.physical}]" if share.card.physical else ""
-        name = f"{share.card.index}{physical} {share.card.name}"[:21]
+        name = f"{share.card.index}{physical} {share.card.name}"[: NAME_WIDTH - 1]
         numbers = (share.weight_bytes, share.kv_bytes, share.activation_bytes, share.reserve_bytes, _free(share))
-        cells = "".join(
-            f"{value / unit_bytes:>{width}.2f}" for value, width in zip(numbers, (9, 8, 8, 9, 8), strict=True)
-        )
-        yield f"{name:<22}{_span(share):<30}{cells}{share.load:>7.0%}"
-        yield f"{'':<22}{bar(share)}"
+        cells = _cells([f"{value / unit_bytes:.2f}" for value in numbers])
+        yield f"{name:<{NAME_WIDTH}}{cells}{share.load:>7.0%}"
+        yield f"  {bar(share)}  {_span(share)}"
     hops = f"{replica.hops} hop{'s' * (replica.hops != 1)}"
     copies = (
         f"{replica.token_copies} copies of {replica.token_bytes / 1024:.1f} KiB in all" if replica.hops else "no copies"
     )
-    yield f"{'':<22}{hops}, {copies} between cards for each new token"
+    yield f"  {hops}, {copies} between cards for each new token"
+
+
+def _cells(texts: Sequence[str]) -> str:
+    return "".join(f"{text:>{width}}" for text, width in zip(texts, NUMBER_WIDTHS, strict=True))
 
 
 def _span(share: CardPlan) -> str:
     first, last = share.blocks[0], share.blocks[-1]
-    return (first if first == last else f"{first} .. {last}")[:29]
+    return first if first == last else f"{first} .. {last}"
 
 
 def _free(share: CardPlan) -> int:

@@ -1,98 +1,165 @@
-"""Progress of a run: a bar on a terminal, a line now and then in a log file."""
+"""Progress of a run: a view that is drawn anew a few times a second on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-LINE_INTERVAL_S = 10.0
+from vlmeval.cli.live_state import LiveState
+from vlmeval.errors import printable
+from vlmeval.inference.queue import Piece, Waiting
+from vlmeval.inference.roll import ReplicaState
+from vlmeval.report.live import CardView, RunView, duration, unit_of
+
+DRAW_INTERVAL_S = 0.25
+FIRST_LINE_S, LONGEST_INTERVAL_S = 5.0, 60.0
+"""In a log file: the first line after so long, each pause twice the one before, up to the longest."""
+MOST_CARDS = 8
+"""Cards named in one line of a log file."""
+
+
+class Output(Protocol):
+    """Where progress is shown. An output that cannot be written to is given up: the work goes on without it."""
+
+    def show(self, view: RunView) -> None:
+        """How things stand now."""
+
+    def print(self, text: str) -> None:
+        """Lines that shall stay."""
+
+    def close(self, view: RunView) -> None:
+        """The last word."""
 
 
 class Progress:
-    """Counts finished samples of one benchmark and shows rate and time left. Use as a context manager."""
+    """What a run tells of itself goes in here; what the person watching sees comes out. Use as a context manager.
 
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
-        self.label = label
-        self.total = total
-        self.done = done
-        self.failed = 0
-        self._first = done
-        self._started = self._printed = time.monotonic()
-        self._bar: Any = None
+    May be told by one thread while another asks it to show.
+    """
+
+    def __init__(self, state: LiveState) -> None:
+        self._state = state
+        self._lock = threading.RLock()
+        self._shown_at = 0.0
+        self._output: Output | None = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
-            self._bar, self._row = _terminal_bar(self.label, self.total, self.done)
-            self._bar.start()
+        self._output = _terminal() or PlainLines()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
-        elif self.done > self._first:
-            self._line()
+        with self._lock:
+            if self._output is not None:
+                self._output.close(self._state.view(time.monotonic()))
+            self._output = None
 
     def start_clock(self) -> None:
-        """Work begins only now: the rate counts from here."""
-        self._started = time.monotonic()
+        """Work begins: rates count from here."""
+        with self._lock:
+            self._state.start_clock(time.monotonic())
 
-    def advance(self, failed: bool = False) -> None:
-        """One more sample is finished."""
-        self.done += 1
-        self.failed += failed
-        if self._bar:
-            self._bar.update(self._row, completed=self.done, rate=self._rate_text())
-        elif time.monotonic() - self._printed >= LINE_INTERVAL_S and self.done < self.total:
-            self._line()
+    def answered(self, benchmark: int, failure: str = "") -> None:
+        """One more sample is finished; `failure` says why it failed."""
+        with self._lock:
+            self._state.answered(benchmark, failure)
+
+    def finished(self, piece: Piece, seconds: float) -> None:
+        """A replica took so long for a piece."""
+        with self._lock:
+            self._state.finished(piece, seconds)
+
+    def moved(self, replica: str, moves: Sequence[Mapping[str, Any]]) -> None:
+        """Every time so far that its blocks were laid otherwise."""
+        with self._lock:
+            self._state.moved(replica, moves)
+
+    def watch(self, replicas: Sequence[ReplicaState], waiting: Mapping[int, Waiting]) -> None:
+        """How things stand; shown if the last time is long enough ago."""
+        with self._lock:
+            now = time.monotonic()
+            self._state.watch(replicas, waiting, now)
+            if self._output is not None and now - self._shown_at >= DRAW_INTERVAL_S:
+                self._shown_at = now
+                self._output.show(self._state.view(now))
 
     def print(self, text: str) -> None:
-        """A line above the bar."""
-        if self._bar:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def _rate(self) -> float:
-        return (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)
-
-    def _rate_text(self) -> str:
-        return f"{self._rate():.1f} samples/s" + (f", {self.failed} failed" if self.failed else "")
-
-    def _line(self) -> None:
-        self._printed = time.monotonic()
-        left = (self.total - self.done) / max(self._rate(), 1e-9)
-        eta = f"{duration(left)} left" if self.done < self.total else f"took {duration(self._printed - self._started)}"
-        percent = 100 * self.done / max(self.total, 1)
-        text = f"{self.label}  {self.done}/{self.total} ({percent:.0f} %)  {self._rate_text()}  {eta}"
-        print(text, file=sys.stderr, flush=True)
+        """A line that stays."""
+        with self._lock:
+            if self._output is not None:
+                self._output.print(printable(text))
 
 
-def _terminal_bar(label: str, total: int, done: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
+class PlainLines:
+    """For a pipe, a file, or a terminal that cannot move its cursor."""
 
-    columns = ("{task.description}", "{task.fields[rate]}")
-    bar = RichProgress(
-        TextColumn(columns[0]),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(columns[1]),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    return bar, bar.add_task(label, total=total, completed=done, rate="")
+    def __init__(self) -> None:
+        self._interval_s = FIRST_LINE_S
+        self._next_s = FIRST_LINE_S
+        self._file = sys.stderr
+
+    def show(self, view: RunView) -> None:
+        """A line, if it is time for one."""
+        if view.elapsed_s is not None and view.elapsed_s >= self._next_s and view.done < view.total:
+            self._interval_s = min(2 * self._interval_s, LONGEST_INTERVAL_S)
+            self._next_s = view.elapsed_s + self._interval_s
+            self.print(line(view))
+
+    def print(self, text: str) -> None:
+        """As it is."""
+        with contextlib.suppress(OSError):
+            print(text, file=self._file, flush=True)
+
+    def close(self, view: RunView) -> None:
+        """What was done, if anything was."""
+        if view.done > view.first_done:
+            self.print(line(view))
 
 
-def duration(seconds: float) -> str:
-    """`1 h 02 min`, `3 min 20 s` or `12 s`."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    if whole >= 60:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+def line(view: RunView) -> str:
+    """`ShapesBench  737/800 (92 %)  243.4 samples/s  12 s ± 1 s left  card 0 peak 1.2 of 1.3 GiB planned`."""
+    is_over = view.done >= view.total
+    rate = view.mean_per_s if is_over or view.per_s is None else view.per_s
+    parts = [
+        printable(view.label),
+        f"{view.done}/{view.total} ({100 * view.done / max(view.total, 1):.0f} %)",
+        f"{rate:.1f} samples/s" + (f", {view.failed} failed" if view.failed else ""),
+    ]
+    if is_over:
+        parts.append(f"took {duration(view.elapsed_s or 0)}")
+    elif view.eta is not None:
+        parts.append(f"{view.eta} left")
+    return "  ".join([*parts, *_peaks(view)])
+
+
+def _peaks(view: RunView) -> list[str]:
+    """The fullest cards' peaks against their plans; nothing where nothing was planned."""
+    cards = [card for replica in view.replicas for card in replica.cards if card.planned_bytes and card.peak_bytes]
+    if not cards:
+        return []
+    fullest = sorted(cards, key=lambda card: -card.fullness)[:MOST_CARDS]
+    size, unit = unit_of(cards)
+    told = ", ".join(f"{card.card}: {_of(card, size)}" for card in fullest)
+    more = f" and {len(cards) - len(fullest)} less full" if len(cards) > len(fullest) else ""
+    return [f"peak of card {told} {unit} planned{more}"]
+
+
+def _of(card: CardView, size: int) -> str:
+    return f"{(card.peak_bytes or 0) / size:.2f} of {(card.planned_bytes or 0) / size:.2f}"
+
+
+def _terminal() -> Output | None:
+    """The live view, where stderr is a terminal that can show it."""
+    if not sys.stderr.isatty():
+        return None
+    from vlmeval.cli.live_screen import LiveScreen, can_draw
+    from vlmeval.report.screen import console_for
+
+    console = console_for(sys.stderr)
+    return LiveScreen(console, line) if can_draw(console) else None

@@ -1,4 +1,4 @@
-"""What becomes of the answers that replicas give: journals, the progress line, and what went wrong."""
+"""What becomes of the answers that replicas give: journals, the live view, and what went wrong."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from vlmeval.cli.live_state import LiveState
 from vlmeval.cli.progress import Progress
 from vlmeval.cli.screen import say
 from vlmeval.config import RunConfig
@@ -14,7 +15,9 @@ from vlmeval.errors import DatasetError
 from vlmeval.inference.batches import plan_pieces
 from vlmeval.inference.journal import Journal
 from vlmeval.inference.pieces import cost
-from vlmeval.inference.queue import GivenUp, Piece
+from vlmeval.inference.queue import GivenUp, Piece, Waiting
+from vlmeval.inference.roll import ReplicaState
+from vlmeval.report.live import BenchmarkView
 from vlmeval.types import Prediction
 from vlmeval.vlm.base import BaseModel
 
@@ -43,11 +46,8 @@ class Recorder:
                 if pending:
                     path = self._folder.journal_path(self._works[number].dataset.name)
                     self._journals[number] = stack.enter_context(Journal(path))
-            names = [self._works[number].dataset.name for number in self._journals]
-            total = sum(len(self._works[number].requests) for number in self._journals)
-            left = sum(len(self._pending[number]) for number in self._journals)
-            label = names[0] if len(names) == 1 else f"{len(names)} benchmarks"
-            self._progress = stack.enter_context(Progress(label, total, total - left))
+            state = LiveState(self._folder.model, unfinished(self._works))
+            self._progress = stack.enter_context(Progress(state))
             self._open = stack.pop_all()
         return self
 
@@ -83,7 +83,7 @@ class Recorder:
         return found
 
     def answered(self, dataset: int, row: int, prediction: Prediction) -> None:
-        """Into the journal, and one more on the progress line. Raises DatasetError for another prompt's answer."""
+        """Into the journal, and one more for who is watching. Raises DatasetError for another prompt's answer."""
         request = self._works[dataset].requests[row]
         if (prediction.index, prediction.fingerprint) != (request.sample.index, request.fingerprint):
             raise DatasetError(
@@ -91,9 +91,10 @@ class Recorder:
                 "changed since the run was started, start it again"
             )
         self._journals[dataset].append(prediction)
-        self._progress.advance(failed=prediction.status == "failed")
+        failure = f"{self._short_name(dataset, row)} failed: {prediction.error}"
+        self._progress.answered(dataset, failure if prediction.status == "failed" else "")
         if prediction.status == "failed":
-            self._progress.print(f"{self._short_name(dataset, row)} failed: {prediction.error}")
+            self._progress.print(failure)
         elif self._config.verbose:
             self._progress.print(f"{self._short_name(dataset, row)}: {prediction.prediction!r}")
 
@@ -114,7 +115,7 @@ class Recorder:
         return full if len(self._journals) > 1 else full.partition(" of ")[0]
 
     def ready(self, replica: str) -> None:
-        """The first one starts the clock."""
+        """The first one is worth a line."""
         if not self._is_ready:
             self._is_ready = True
             self._progress.start_clock()
@@ -123,7 +124,27 @@ class Recorder:
     def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None:
         """Kept for the run's record."""
         self.stamps[replica] = stamp
+        self._progress.moved(replica, stamp.get("moves") or ())
+
+    def finished(self, piece: Piece, seconds: float) -> None:
+        """For the time that is left."""
+        self._progress.finished(piece, seconds)
+
+    def watch(self, replicas: Sequence[ReplicaState], waiting: Mapping[int, Waiting]) -> None:
+        """For who is watching."""
+        self._progress.watch(replicas, waiting)
 
     def say(self, line: str) -> None:
-        """Above the progress bar."""
+        """Above the view."""
         self._progress.print(line)
+
+
+def unfinished(works: Sequence[Work]) -> dict[int, BenchmarkView]:
+    """The benchmarks that have something left to answer, by position."""
+    return {
+        number: BenchmarkView(
+            name=work.dataset.name, total=len(work.requests), done=len(work.requests) - len(work.pending)
+        )
+        for number, work in enumerate(works)
+        if work.pending
+    }

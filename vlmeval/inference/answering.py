@@ -69,11 +69,13 @@ def answer(
     batch_size: int | None,
     seed: int,
     on_finished: Callable[[Prediction], None],
+    on_begun: Callable[[Sequence[Request], int], None] = lambda batch, left: None,
 ) -> None:
     """Answer every request, record each as it finishes. A sample that cannot be answered is recorded as failed.
 
     Answers that the model holds in doubt wait for its decision, so that none is recorded that it takes back.
-    `batch_size` None leaves it to the model how many it takes at once.
+    `batch_size` None leaves it to the model how many it takes at once. `on_begun` gets each batch when its turn comes,
+    and how many are left after it.
     """
     planned = plan_pieces(model, task, [request.message for request in pending], batch_size)
     begun = _begun(model, task, [[pending[position] for position in piece] for piece in planned])
@@ -85,7 +87,8 @@ def answer(
             on_finished(prediction)
         waiting.clear()
 
-    for batch, answers in begun:
+    for number, (batch, answers) in enumerate(begun, start=1):
+        on_begun(batch, len(planned) - number)
         for prediction in answer_together(model, task, batch, seed, answers):
             waiting.append(prediction)
             if not model.is_in_doubt():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import selectors
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -18,7 +18,8 @@ from vlmeval.inference.interrupts import Interrupts, signals_go_to
 from vlmeval.inference.journal import from_record
 from vlmeval.inference.limits import Limits, Patience
 from vlmeval.inference.protocol import Connection, Listener
-from vlmeval.inference.queue import GivenUp, Piece, WorkQueue
+from vlmeval.inference.queue import GivenUp, Piece, Waiting, WorkQueue
+from vlmeval.inference.roll import ReplicaState, Roll
 from vlmeval.inference.versions import differences
 from vlmeval.types import Prediction
 
@@ -43,6 +44,12 @@ class Sink(Protocol):
 
     def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None:
         """Where this one lies, and what its cards measured so far."""
+
+    def finished(self, piece: Piece, seconds: float) -> None:
+        """One replica has answered all of it in so many seconds."""
+
+    def watch(self, replicas: Sequence[ReplicaState], waiting: Mapping[int, Waiting]) -> None:
+        """How things stand, a few times a second: every replica, and what of each benchmark nobody has taken yet."""
 
     def say(self, line: str) -> None:
         """One line for the person watching."""
@@ -91,6 +98,7 @@ class Coordinator:
         self._members: dict[int, _Member] = {}
         self._strangers: list[_Member] = []
         self._names = {replica.number: replica.name for replica in executor.replicas}
+        self._roll = Roll(self._names)
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, None)
         self._interrupts = Interrupts()
@@ -187,6 +195,7 @@ class Coordinator:
 
     def _obey(self, member: _Member, message: Mapping[str, Any]) -> None:
         kind = message["type"]
+        self._roll.told(member.number, message)
         if kind == "answer":
             self._take_answer(member, message)
         elif kind == "facts":
@@ -221,7 +230,9 @@ class Coordinator:
         if not message.get("in_doubt"):
             self._settle(member, keep=True)
         if self._queue.held(member.number) is None:
-            self._patience.learn(piece.cost, time.monotonic() - member.since)
+            seconds = time.monotonic() - member.since
+            self._patience.learn(piece.cost, seconds)
+            self._sink.finished(piece, seconds)
             self._executor.proved(member.number)
             self._give(member)
 
@@ -230,6 +241,7 @@ class Coordinator:
         doubtful, member.doubtful, member.is_settling = member.doubtful, [], False
         for dataset, row, prediction in doubtful if keep else ():
             self._sink.answered(dataset, row, prediction)
+            self._roll.answered(member.number)
 
     def _is_in_doubt(self) -> bool:
         """Whether answers wait for a replica's judgement of itself. All else is done, so that it is asked for now."""
@@ -275,6 +287,7 @@ class Coordinator:
             self._executor.end(member.number, member.pid)
         ended = self._executor.how_it_ended(member.number)
         how = stuck or (f"failed with {member.bug}" if member.bug else ended)
+        self._roll.died(member.number)
         self._tell_loss(member, how)
         for dataset, lost_row, _ in member.doubtful:
             self._queue.again(dataset, lost_row)
@@ -318,9 +331,21 @@ class Coordinator:
                 self._say(member, {"type": "alive"})
         for number, how in self._executor.tend():
             if number not in self._members:
+                self._roll.died(number)
                 self._sink.say(f"{self._names[number]} {how} before it was ready; see {self._executor.log(number)}")
         if not self._members and (why := self._executor.hopeless):
             raise ModelError(f"no replica is left and none can be started: {why}")
+        self._sink.watch(list(self._states(now)), self._queue.waiting_of)
+
+    def _states(self, now: float) -> Iterator[ReplicaState]:
+        for number in self._names:
+            member = self._members.get(number)
+            if member is None:
+                yield self._roll.absent(number, self._executor.pause_s(number))
+            else:
+                yield self._roll.living(
+                    number, member.state == "ready", self._queue.held(number), max(0.0, now - member.since)
+                )
 
     def _stuck(self, member: _Member, now: float) -> str:
         limits = self._limits

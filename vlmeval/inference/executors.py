@@ -50,6 +50,9 @@ class Executor(Protocol):
     def proved(self, number: int) -> None:
         """This replica finished something: its pause starts small again."""
 
+    def pause_s(self, number: int) -> float | None:
+        """Seconds until this replica is started again: 0 where it runs, None if it never will be."""
+
     def log(self, number: int) -> str:
         """Where what it wrote can be read."""
 

@@ -100,6 +100,13 @@ class LocalExecutor:
         """Its next pause is the first one again."""
         self._slots[number].deaths = 0
 
+    def pause_s(self, number: int) -> float | None:
+        """By its slot."""
+        slot = self._slots[number]
+        if slot.process is not None:
+            return 0.0
+        return None if slot.start_at is None else max(0.0, slot.start_at - time.monotonic())
+
     def log(self, number: int) -> str:
         """The path of its log file."""
         return str(self._slots[number].log_path)

@@ -4,15 +4,18 @@
 |---|---|
 | hello | token, number, job, pid, parent: the first line; anything else ends the connection |
 | facts | what has to agree with the coordinator's: versions, settings, benchmarks |
-| ready | the model is loaded |
-| answer | dataset, row, prediction: one finished sample of the piece it holds |
-| alive | every few seconds, from a thread of its own |
+| ready | memory: the model is loaded |
+| answer | dataset, row, prediction, in_doubt: one finished sample of the piece it holds |
+| settled | keep: whether its answers in doubt are to be recorded |
+| stamp | stamp: where it lies and what its cards measured, when that has changed |
+| alive | every few seconds, from a thread of its own; memory (`vlm.card_memory.Held` of each card) once it is loaded |
 | error | text, exit_code: a mistake of the user's, which ends the run |
 | bug | text: what went wrong in the code, before the process ends |
 
 | from the coordinator | says |
 |---|---|
 | piece | dataset, rows: answer these |
+| settle | all else is done: decide on answers in doubt |
 | alive | every few seconds |
 | stop | there is nothing more to do |
 """

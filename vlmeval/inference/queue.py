@@ -6,7 +6,8 @@ Pure bookkeeping without clocks, files or processes; whoever holds a piece is na
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 DEATHS_TO_FAIL = 2
@@ -31,6 +32,14 @@ class GivenUp:
     deaths: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Of one benchmark: pieces nobody has taken yet, and what they cost together."""
+
+    pieces: int = 0
+    cost: float = 0.0
+
+
 @dataclass
 class _Held:
     piece: Piece
@@ -44,6 +53,8 @@ class WorkQueue:
         self._waiting: list[tuple[int, float, int, Piece]] = []
         self._held: dict[int, _Held] = {}
         self._deaths: dict[tuple[int, int], list[str]] = {}
+        self._pieces: Counter[int] = Counter()
+        self._costs: dict[int, float] = {}
         self._count = 0
         for piece in pieces:
             self._put(piece)
@@ -52,6 +63,13 @@ class WorkQueue:
     def waiting(self) -> int:
         """Pieces nobody has taken yet."""
         return len(self._waiting)
+
+    @property
+    def waiting_of(self) -> Mapping[int, Waiting]:
+        """The same by benchmark, as far as any waits."""
+        return {
+            one: Waiting(pieces=count, cost=self._costs[one]) for one, count in sorted(self._pieces.items()) if count
+        }
 
     @property
     def is_done(self) -> bool:
@@ -74,6 +92,8 @@ class WorkQueue:
         if not self._waiting:
             return None
         piece = heapq.heappop(self._waiting)[-1]
+        self._pieces[piece.dataset] -= 1
+        self._costs[piece.dataset] -= piece.cost
         self._held[holder] = _Held(piece, set(piece.rows))
         return piece
 
@@ -111,3 +131,5 @@ class WorkQueue:
         # The count keeps pieces of one cost in the order they came in.
         heapq.heappush(self._waiting, (piece.dataset, -piece.cost, self._count, piece))
         self._count += 1
+        self._pieces[piece.dataset] += 1
+        self._costs[piece.dataset] = self._costs.get(piece.dataset, 0.0) + piece.cost

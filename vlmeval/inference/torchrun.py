@@ -72,6 +72,10 @@ class TorchrunExecutor:
         if number not in self._remote:
             self._own.proved(number)
 
+    def pause_s(self, number: int) -> float | None:
+        """Of our own; the other ranks start theirs, and do not say when."""
+        return 0.0 if number in self._remote else self._own.pause_s(number)
+
     def log(self, number: int) -> str:
         """Of our own."""
         return "" if number in self._remote else self._own.log(number)

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
@@ -32,6 +32,7 @@ from vlmeval.inference.journal import as_record
 from vlmeval.inference.protocol import Address, Connection, Words, connect
 from vlmeval.inference.versions import versions
 from vlmeval.vlm.base import BaseModel
+from vlmeval.vlm.card_memory import Held
 from vlmeval.vlm.multi_card import MultiCardMixin
 from vlmeval.vlm.placement_request import Placement
 
@@ -56,6 +57,8 @@ class Link:
         self._lock = threading.Lock()
         self._heard_at: float | None = None
         self.doing = "loading the model"
+        self.memory: Callable[[], Sequence[Held]] = tuple
+        """What the model holds on its cards; nothing before it is loaded."""
 
     def open(self, address: Address) -> None:
         """Call the coordinator, and begin to listen and to say that we live."""
@@ -102,7 +105,12 @@ class Link:
             before = now
             if self._heard_at is not None and now - self._heard_at > self._silence_s:
                 leave(COORDINATOR_LOST, f"the coordinator is silent for {self._silence_s:.0f} s; it was {self.doing}")
-            self.send({"type": "alive"})
+            self.say_with_memory("alive")
+
+    def say_with_memory(self, kind: str) -> None:
+        """A message that tells what the model holds, if anything is known."""
+        held = [asdict(one) for one in self.memory()]
+        self.send({"type": kind, "memory": held} if held else {"type": kind})
 
 
 def leave(code: int, why: str) -> None:
@@ -152,7 +160,8 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
     _load(model, words["placement"] if words else placement)
     datasets = [_open(about) for about in (words or told.get())["datasets"]]
     link.send({"type": "facts", "facts": {"run": runs_as(model.stamp()), **dataset_facts(datasets)}})
-    link.send({"type": "ready"})
+    link.memory = model.memory_held
+    link.say_with_memory("ready")
     stamped: Mapping[str, Any] = {}
     while True:
         piece = link.inbox.get()

@@ -19,6 +19,7 @@ from vlmeval.errors import ImageError, SampleError, UsageError
 from vlmeval.placement.workload import ImageLimits
 from vlmeval.types import Answer, Message, Sample, Task
 from vlmeval.videos import Sampling, frame_images, video_source
+from vlmeval.vlm.card_memory import Held, held_by_process
 from vlmeval.vlm.prompt_size import PromptSize
 from vlmeval.vlm.room import MakesRoom
 
@@ -115,6 +116,10 @@ class BaseModel(MakesRoom):
 
     def load(self) -> None:
         """Load the weights, once; a second call does nothing."""
+
+    def memory_held(self) -> Sequence[Held]:
+        """What it holds on each card now; asked every few seconds while it answers, from another thread."""
+        return held_by_process()
 
     def is_in_doubt(self, *, at_end: bool = False) -> bool:
         """Whether the last answers may be worthless and shall not be recorded before more have been seen.

@@ -100,6 +100,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint, empty if there is no such file. Raises ModelError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} holds no JSON object")
+    return found
+
+
 def _contents(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir())
     nested = sorted(str(path.parent) for path in folder.glob("*/config.json"))

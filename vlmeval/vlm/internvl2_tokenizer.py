@@ -7,7 +7,6 @@ others (Qwen2's and Llama 3's) are transformers' business.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from vlmeval.errors import ModelError
+from vlmeval.vlm.checkpoint import read_json
 from vlmeval.vlm.sentencepiece_model import fast_tokenizer, read_sentencepiece
 
 IMAGE_TOKENS = ("<img>", "<IMG_CONTEXT>", "</img>")
@@ -24,7 +24,7 @@ _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 def load_tokenizer(folder: Path, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     """The folder's tokenizer; `config` is that of the language model. Raises ModelError without image tokens in it."""
-    settings = _read_json(folder / "tokenizer_config.json")
+    settings = read_json(folder / "tokenizer_config.json")
     pieces = folder / "tokenizer.model"
     own_class = str(settings.get("tokenizer_class", "")).startswith("InternLM")
     tokenizer: PreTrainedTokenizerBase
@@ -48,7 +48,7 @@ def load_tokenizer(folder: Path, config: PreTrainedConfig) -> PreTrainedTokenize
 def sentencepiece_tokenizer(folder: Path, settings: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     """The tokenizer of tokenizer.model and what tokenizer_config.json (or older files) adds to it."""
     model = read_sentencepiece(folder / "tokenizer.model")
-    roles = {**_read_json(folder / "special_tokens_map.json"), **settings}
+    roles = {**read_json(folder / "special_tokens_map.json"), **settings}
     names = {role: _content(roles[role]) for role in _ROLES if roles.get(role)}
     extra = [_content(token) for token in roles.get("additional_special_tokens") or ()]
     tokens = _added_tokens(folder, settings, special={*names.values(), *extra})
@@ -75,7 +75,7 @@ def _added_tokens(folder: Path, settings: Mapping[str, Any], special: set[str]) 
     listed = settings.get("added_tokens_decoder")
     if listed:
         return {int(number): _token(entry) for number, entry in listed.items()}
-    older = _read_json(folder / "added_tokens.json")
+    older = read_json(folder / "added_tokens.json")
     return {
         int(number): AddedToken(content, special=content in special, normalized=False)
         for content, number in older.items()
@@ -89,15 +89,3 @@ def _token(entry: Mapping[str, Any]) -> AddedToken:
 
 def _content(token: Any) -> str:
     return str(token["content"] if isinstance(token, Mapping) else token)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} is no JSON object")
-    return found

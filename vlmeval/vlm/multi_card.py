@@ -22,7 +22,7 @@ from vlmeval.placement.layout import Layout, Replica
 from vlmeval.placement.policy import Plan
 from vlmeval.placement.profile import ModelProfile
 from vlmeval.vlm.balance import Balance, accelerator, compact
-from vlmeval.vlm.card_memory import measured_peaks, reset_peaks
+from vlmeval.vlm.card_memory import Held, held, held_by_process, measured_peaks, reset_peaks
 from vlmeval.vlm.card_planning import CardPlanning, placement_line
 from vlmeval.vlm.room import Room, no_room
 
@@ -194,6 +194,11 @@ class MultiCardMixin(CardPlanning):
         reset_peaks(replica)
 
     # What a run records
+
+    def memory_held(self) -> Sequence[Held]:
+        """What this process holds on each card of its replica. Plans nothing: that is not for another thread."""
+        plan = self._plan
+        return held(plan.replicas[0]) if plan is not None else held_by_process()
 
     def placement_stamp(self) -> dict[str, Any]:
         """The plan, its predicted and the measured peak bytes of each card, and what did not go as planned."""

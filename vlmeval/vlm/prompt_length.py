@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vlmeval.errors import ModelError
+from vlmeval.vlm.checkpoint import read_json
 
 TEMPLATE_TOKENS = 256
 """Assumed for roles, ends of turns and a default system message, where the chat template is not at hand. InternVL's
@@ -51,10 +51,10 @@ def image_settings(folder: Path | None) -> Mapping[str, Any]:
     there are none. Raises ModelError."""
     if folder is None:
         return {}
-    whole = _read(folder / "processor_config.json")
+    whole = read_json(folder / "processor_config.json")
     own = whole.get("image_processor")
-    videos = whole.get("video_processor") or _read(folder / "video_preprocessor_config.json")
-    found = own if isinstance(own, dict) else _read(folder / "preprocessor_config.json")
+    videos = whole.get("video_processor") or read_json(folder / "video_preprocessor_config.json")
+    found = own if isinstance(own, dict) else read_json(folder / "preprocessor_config.json")
     return {**found, "video_processor": videos} if found else {}
 
 
@@ -112,7 +112,7 @@ class PromptLength:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        found = _read(self._folder / "tokenizer.json") if self._folder else {}
+        found = read_json(self._folder / "tokenizer.json") if self._folder else {}
         model = found.get("model")
         # The library raises nothing but Exception for a file it cannot read, so the file is looked at first.
         if not isinstance(model, dict) or not model.get("vocab"):
@@ -144,7 +144,7 @@ class PromptLength:
     @cached_property
     def _special_tokens(self) -> Mapping[str, str]:
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
-        found = _read(self._folder / "tokenizer_config.json") if self._folder else {}
+        found = read_json(self._folder / "tokenizer_config.json") if self._folder else {}
         tokens = {name: found[name] for name in names if found.get(name)}
         return {name: str(token["content"] if isinstance(token, dict) else token) for name, token in tokens.items()}
 
@@ -162,7 +162,7 @@ def _template_source(folder: Path) -> str | None:
     if path.is_file():
         return path.read_text(encoding="utf-8")
     for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
-        found = _read(folder / name).get("chat_template")
+        found = read_json(folder / name).get("chat_template")
         if isinstance(found, str):
             return found
     return None
@@ -172,16 +172,3 @@ def _refuse(message: str) -> None:
     from jinja2 import TemplateError
 
     raise TemplateError(message)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object, empty if there is no such file. Raises ModelError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} holds no JSON object")
-    return found
