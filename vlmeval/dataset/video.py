@@ -125,9 +125,10 @@ class VideoMCQDataset(Dataset):
                 continue
             try:
                 sample.videos[0].shown()
-            except VideoError:
+                text = word(sample)
+            except ImageError:
                 continue
-            yield PromptSize(index=sample.index, images=(), text=word(sample), videos=sample.videos)
+            yield PromptSize(index=sample.index, images=(), text=text, videos=sample.videos)
 
     def has_subtitles(self, fields: Mapping[str, str]) -> bool:
         """Whether there is a file of what is spoken in a row's video. Raises ImageError for one outside the folder."""

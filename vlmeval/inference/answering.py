@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from vlmeval.errors import OutOfMemorySampleError, SampleError, VideoError
+from vlmeval.errors import ImageError, OutOfMemorySampleError, SampleError
 from vlmeval.inference import ladder
 from vlmeval.inference.batches import plan_pieces
 from vlmeval.inference.fingerprint import prompt_fingerprint
@@ -47,7 +47,7 @@ def requests(model: BaseModel, benchmark: Benchmark, samples: Iterable[Sample]) 
         if not sample.image_error:
             try:
                 message = model.shown(build(sample, benchmark.task) if build else benchmark.build_prompt(sample))
-            except VideoError as error:
+            except ImageError as error:
                 sample = replace(sample, image_error=str(error))
         if sample.image_error:
             message = [Message(type="text", value=sample.image_error)]
