@@ -13,13 +13,14 @@ import pytest
 import vlmeval
 
 PACKAGE = Path(vlmeval.__file__).parent
-SHARED = {"errors", "types", "images", "videos", "storage"}
+SHARED = {"errors", "types", "images", "videos", "storage", "conversation"}
 ALLOWED = {
     "errors": set(),
     "types": {"images", "videos", "errors"},
     "images": {"errors", "types"},
     "videos": {"errors", "images", "video_decoding"},
     "video_decoding": {"errors", "images", "videos"},
+    "conversation": {"types"},
     "storage": {"errors"},
     "hardware": {"errors", "types"},
     "placement": SHARED | {"hardware"},

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floor import MAX_NEW_TOKENS, MAX_PIXELS, MIN_PIXELS
+from tree_memory import TreeMemory
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -45,6 +46,9 @@ class Usage:
     wall_s: float
     cpu_s: float
     peak_mib: float
+    """Of the largest process."""
+    together_mib: float
+    """Of all processes at one time; see tree_memory.py."""
     exit_code: int
 
 
@@ -76,13 +80,9 @@ def one_round(folder: Path, asked: argparse.Namespace) -> dict[str, Usage]:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "floor.json"
         shared = ["--limit", str(limit)]
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        floor = [str(HERE / "floor.py"), str(folder), *shared, "--out", str(out)]
-        floor += ["--batch-size", asked.floor_batch_size or asked.batch_size[0]]
-        found = {"floor": measure([*launcher, *floor] if processes > 1 else floor)}
-        expected: dict[str, str] = json.loads(out.read_text())
-        if len(expected) != limit:
-            raise SystemExit(f"floor.py gave {len(expected)} answers")
+        floor_batch_size = asked.floor_batch_size or asked.batch_size[0]
+        used, expected = run_floor(folder, out, floor_batch_size, limit, processes)
+        found = {"floor": used}
         for batch_size, mode in itertools.product(asked.batch_size, asked.modes):
             work_dir = Path(scratch) / f"{mode}-{batch_size}"
             command = [str(ROOT / "run.py"), *run_arguments(folder), *shared]
@@ -91,6 +91,17 @@ def one_round(folder: Path, asked: argparse.Namespace) -> dict[str, Usage]:
             found[f"ours, {mode}, {batch_size}"] = measure(command, VLMEVAL_CACHE=str(work_dir / "cache"))
             check_answers(work_dir, expected)
     return found
+
+
+def run_floor(folder: Path, out: Path, batch_size: str, limit: int, processes: int) -> tuple[Usage, dict[str, str]]:
+    """What the hand-written loop used, in one process or by torchrun in several, and its answers."""
+    floor = [str(HERE / "floor.py"), str(folder), "--limit", str(limit), "--out", str(out), "--batch-size", batch_size]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    usage = measure([*launcher, *floor] if processes > 1 else floor)
+    answers: dict[str, str] = json.loads(out.read_text())
+    if len(answers) != limit:
+        raise SystemExit(f"floor.py gave {len(answers)} answers")
+    return usage, answers
 
 
 def run_arguments(folder: Path) -> list[str]:
@@ -113,17 +124,23 @@ def measure(command: list[str], **environment: str) -> Usage:
 
 
 def run_python(command: list[str], environment: dict[str, str]) -> tuple[Usage, str]:
+    return run_process([sys.executable, *command], environment)
+
+
+def run_process(command: list[str], environment: dict[str, str], folder: Path = ROOT) -> tuple[Usage, str]:
+    """What a process and those below it used, and what they wrote."""
     with tempfile.TemporaryFile() as screen:
         started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment}, stdout=screen, stderr=screen
-        )
-        _, status, used = os.wait4(process.pid, 0)
+        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdout=screen, stderr=screen)
+        with TreeMemory(process.pid) as tree:
+            _, status, used = os.wait4(process.pid, 0)
+            wall_s = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         usage = Usage(
-            wall_s=time.perf_counter() - started,
+            wall_s=wall_s,
             cpu_s=used.ru_utime + used.ru_stime,
             peak_mib=used.ru_maxrss / 1024,
+            together_mib=max(tree.peak_mib, used.ru_maxrss / 1024),
             exit_code=process.returncode,
         )
         screen.seek(0)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import pty
 import sys
+import termios
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,6 +16,7 @@ from rich.console import Console
 
 from tests.cli.terminal import Screen
 from vlmeval.cli.live_screen import LiveScreen
+from vlmeval.cli.patient_terminal import PatientTerminal
 from vlmeval.cli.progress import PlainLines, Progress, line
 from vlmeval.report.live import BenchmarkView, CardView, Eta, ReplicaView, RunView
 
@@ -130,6 +136,42 @@ def test_a_terminal_that_goes_away_ends_the_view_and_not_the_run() -> None:
         live.show(view())
     live.close(view())
     assert (sys.stdout, sys.stderr) == (out, err)
+
+
+@pytest.mark.parametrize("how", ["ctrl-s", "nobody reads"])
+def test_a_terminal_that_takes_nothing_does_not_hold_up_the_run(how: str) -> None:
+    ours, theirs = pty.openpty()
+    with open(theirs, "w") as file, open(ours, "rb", buffering=0) as reader:
+        terminal = PatientTerminal(file)
+        console = Console(file=terminal, width=80, height=24, force_terminal=True, force_interactive=True)  # type: ignore[arg-type]
+        live = LiveScreen(console, line, terminal)
+        if how == "ctrl-s":
+            termios.tcflow(theirs, termios.TCOOFF)
+        started = time.monotonic()
+        for done in range(300):
+            live.print(f"line {done}")
+            live.show(view(done=done, total=1000))
+            time.sleep(0.001)
+        took_s = time.monotonic() - started
+        assert terminal.is_behind
+        if how == "ctrl-s":
+            termios.tcflow(theirs, termios.TCOON)
+        read = bytearray()
+        drain = threading.Thread(target=_read_all, args=[reader, read], daemon=True)
+        drain.start()
+        live.close(view(done=300, total=1000))
+        assert not terminal.is_behind
+        drain.join(0.2)
+    assert took_s < 10
+    screen = Screen()
+    screen.feed(bytes(read).decode())
+    assert [row for row in screen.rows if row.startswith("line ")] == [f"line {n}" for n in range(300)], "nothing lost"
+
+
+def _read_all(reader: io.FileIO, into: bytearray) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        while data := reader.read(65536):
+            into += data
 
 
 def test_a_pipe_that_nobody_reads_any_more_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from vlmeval.cli.live_drawing import lines, plain
+from vlmeval.cli.patient_terminal import PatientTerminal
 from vlmeval.report.live import RunView
 
 
@@ -27,8 +28,12 @@ class LiveScreen:
     What others print to stderr, and to stdout if that is the terminal too, goes above the view.
     """
 
-    def __init__(self, console: Console, last_line: Callable[[RunView], str]) -> None:
+    def __init__(
+        self, console: Console, last_line: Callable[[RunView], str], terminal: PatientTerminal | None = None
+    ) -> None:
+        """`terminal` is what the console writes to, where that may have to be waited for."""
         self._console = console
+        self._terminal = terminal
         self._last_line = last_line
         self._live: Live | None = Live(
             console=console,
@@ -43,8 +48,10 @@ class LiveScreen:
         self._guarded(self._start)
 
     def show(self, view: RunView) -> None:
-        """The view as it is now, in the size the terminal has now."""
-        self._guarded(lambda: self._draw(view))
+        """The view as it is now, in the size the terminal has now. One that has not taken the last one
+        yet is not waited for: it gets the next that it can take."""
+        if self._terminal is None or not self._terminal.is_behind:
+            self._guarded(lambda: self._draw(view))
 
     def print(self, text: str) -> None:
         """Above the view, the next time it is drawn: a thousand lines cost one drawing."""
@@ -54,6 +61,8 @@ class LiveScreen:
         """In place of the view one line stays, if anything was done."""
         self._guarded(lambda: self._stop(view))
         self._live = None
+        if self._terminal is not None:
+            self._terminal.close()
 
     def _guarded(self, write: Callable[[], None]) -> None:
         if self._live is None:

@@ -47,7 +47,7 @@ def plan_lines(
     for number, replica in enumerate(plan.replicas):
         yield from _replica_lines(number, replica, count, unit_bytes)
     yield ""
-    yield "  " + "  ".join(f"{mark} {name}" for name, mark in KINDS) + f"  ! does not fit   ({unit})"
+    yield "  " + "  ".join(f"{mark} {name}" for name, mark in KINDS) + f"  ! does not fit ({unit})"
     if not plan.fits:
         yield from _misfit_lines(plan, changes)
 

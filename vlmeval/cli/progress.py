@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from vlmeval.cli.live_state import LiveState
 from vlmeval.errors import printable
@@ -159,7 +159,10 @@ def _terminal() -> Output | None:
     if not sys.stderr.isatty():
         return None
     from vlmeval.cli.live_screen import LiveScreen, can_draw
+    from vlmeval.cli.patient_terminal import PatientTerminal
     from vlmeval.report.screen import console_for
 
-    console = console_for(sys.stderr)
-    return LiveScreen(console, line) if can_draw(console) else None
+    if not can_draw(console_for(sys.stderr)):
+        return None
+    terminal = PatientTerminal(sys.stderr)
+    return LiveScreen(console_for(cast(TextIO, terminal)), line, terminal)

@@ -8,6 +8,7 @@ from typing import Any
 
 from vlmeval.cli.samples_seen import Seen
 from vlmeval.errors import UsageError
+from vlmeval.images import DEFAULT_MAX_IMAGE_PIXELS
 from vlmeval.placement.cutting import Cutting, ImageTokens
 from vlmeval.placement.video_cutting import joined, video_cutting
 from vlmeval.placement.workload import ImageLimits, PromptTokens, cutting
@@ -18,6 +19,9 @@ from vlmeval.vlm.prompt_length import PromptLength
 
 Sizes = tuple[tuple[int, int], ...]
 DEFAULT_TEXT_TOKENS = 512
+DEFAULT_NEW_TOKENS = 512
+TURN_TOKENS = 24
+"""What a chat template puts around a question and an earlier answer, at most some 12 in the families' own."""
 VIDEO_SIZE = (1280, 720)
 """Assumed of videos that are not here."""
 
@@ -66,7 +70,7 @@ class Asked:
     def cutting(self, task: Task | None) -> Cutting:
         return cutting(self.config, self.model.image_limits(task), self.settings)
 
-    def seen(self, size: PromptSize, cut: Cutting, task: Task, allowed: int) -> Seen | None:
+    def seen(self, size: PromptSize, cut: Cutting, task: Task) -> Seen | None:
         """A sample as the model would meet it, but for its name; None if it is refused."""
         shown = [self._video(video).shown() for video in size.videos]
         sizes, marks, videos = size.images, 0, ImageTokens()
@@ -78,7 +82,7 @@ class Asked:
             if rule is None or found is None:
                 return None
             videos, marks = found, rule.mark_tokens(shown)
-        return self._with_images(size, sizes, videos, marks, tuple(shown), cut, allowed)
+        return self._with_images(size, sizes, videos, marks, tuple(shown), cut, task)
 
     def _video(self, video: VideoSource) -> VideoSource:
         if not self.model.takes_video:
@@ -87,9 +91,10 @@ class Asked:
 
     def _with_images(
         self, size: PromptSize, sizes: Sizes, videos: ImageTokens, marks: int, shown: tuple[Shown, ...], cut: Cutting,
-        allowed: int,
+        task: Task,
     ) -> Seen | None:  # fmt: skip
         given = self.given
+        allowed = getattr(self.model, "max_image_pixels", DEFAULT_MAX_IMAGE_PIXELS)
         if given.has_images:
             images: ImageTokens | None = given.tokens(cut, len(sizes))
             sizes = (given.image or (0, 0),) * (len(sizes) if given.images is None else given.images)
@@ -101,7 +106,8 @@ class Asked:
             return None
         text = size.text if given.text_tokens is None else None
         around = len(sizes) + (len(shown) if self.model.takes_video else 0)
-        bound = given.text_tokens or self.lengths.bound(size.text, around) + marks
+        earlier = 0 if given.text_tokens else size.earlier_answers * (TURN_TOKENS + new_tokens(self.model, task))
+        bound = given.text_tokens or self.lengths.bound(size.text, around) + marks + earlier
         return Seen(
             name=str(size.index),
             sizes=sizes,
@@ -111,6 +117,7 @@ class Asked:
             videos=shown,
             marks=marks,
             around=around,
+            earlier_tokens=earlier,
         )
 
     def assumed(self, task: Task | None, frames: int = 0) -> PromptTokens:
@@ -126,3 +133,12 @@ class Asked:
             if found is not None:
                 return PromptTokens(images=found, text_tokens=text)
         return PromptTokens(images=self.given.tokens(self.cutting(task)), text_tokens=text)
+
+
+def new_tokens(model: BaseModel, task: Task | None) -> int:
+    """The most tokens a model answers with: what was asked for, else the family's limit for the task, else its own."""
+    generation: Mapping[str, Any] = getattr(model, "generation", {})
+    asked: frozenset[str] = getattr(model, "asked_generation", frozenset())
+    of_task = getattr(model, "task_max_new_tokens", None)
+    by_task = of_task(task) if of_task and task and not asked & {"max_new_tokens", "max_length"} else None
+    return int(by_task or generation.get("max_new_tokens") or generation.get("max_length") or DEFAULT_NEW_TOKENS)

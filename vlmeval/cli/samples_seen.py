@@ -22,7 +22,8 @@ COMPONENTS = ("images", "vision_tokens", "image_tokens", "cross_tokens", "larges
 class Seen:
     """One sample as the model would meet it. `bound` is at least the tokens of its text.
 
-    `text` is None where `bound` is what the user said, so that there is nothing to count.
+    `text` is None where `bound` is what the user said, so that there is nothing to count. `earlier_tokens` of `bound`
+    are for the model's own earlier answers in a conversation.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Seen:
     images: ImageTokens
     bound: int
     text: str | None = None
+    earlier_tokens: int = 0
     videos: tuple[Shown, ...] = ()
     marks: int = 0
     """Of the text's tokens, those at most that are written around frames and are not in `text`."""
@@ -110,6 +112,8 @@ class SamplesSeen:
                 tokens += sample.marks
             if tokens is None:
                 return Longest(sample=sample, text_tokens=sample.bound, counted=False)
+            if sample.text is not None:
+                tokens += sample.earlier_tokens
             found = Longest(sample=sample, text_tokens=tokens, counted=True)
             best = found if best is None or found.length > best.length else best
         if best is None:

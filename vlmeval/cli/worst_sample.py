@@ -14,19 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vlmeval.cli.sample_tokens import DEFAULT_TEXT_TOKENS, VIDEO_SIZE, Asked, Given
+from vlmeval.cli.sample_tokens import DEFAULT_TEXT_TOKENS, VIDEO_SIZE, Asked, Given, new_tokens
 from vlmeval.cli.samples_seen import Longest, SamplesSeen
 from vlmeval.config import ModelSpec
 from vlmeval.dataset.base import Dataset
 from vlmeval.errors import UsageError
-from vlmeval.images import DEFAULT_MAX_IMAGE_PIXELS
 from vlmeval.placement.cost_model import Workload
 from vlmeval.placement.workload import PromptTokens, worst_workload
 from vlmeval.types import Sample, Task
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.prompt_length import PromptLength, image_settings, local_folder
-
-DEFAULT_NEW_TOKENS = 512
 
 
 def workload_of(
@@ -104,13 +101,13 @@ def _of_data(asked: Asked, datasets: Sequence[Dataset]) -> tuple[list[PromptToke
 def _add(seen: SamplesSeen, asked: Asked, dataset: Dataset) -> int:
     """Add the samples of a benchmark. Returns how many will fail, because model or processor refuses their images."""
     cut, refused = asked.cutting(dataset.task), 0
-    allowed = getattr(asked.model, "max_image_pixels", DEFAULT_MAX_IMAGE_PIXELS)
     for size in dataset.prompt_sizes(_wording(asked.model, dataset)):
-        seen_now = asked.seen(size, cut, dataset.task, allowed)
+        seen_now = asked.seen(size, cut, dataset.task)
         if seen_now is None:
             refused += 1
-        else:
-            seen.add(replace(seen_now, name=f"sample {size.index} of {dataset.name}"))
+            continue
+        turn = f" (turn {size.earlier_answers + 1})" if dataset.task.type == "MT" else ""
+        seen.add(replace(seen_now, name=f"sample {size.index} of {dataset.name}{turn}"))
     return refused
 
 
@@ -139,6 +136,11 @@ def _told(seen: SamplesSeen, longest: Longest, asked: Asked) -> list[str]:
             f"most to see: {most.name}, {most.pictures}",
             f"longest prompt: {longest.sample.name}, {longest.sample.pictures}, {text}",
         ]
+    if longest.sample.earlier_tokens:
+        lines.append(
+            f"{longest.sample.earlier_tokens} of these are room for the model's earlier answers at their longest; "
+            "--max-tokens lowers that"
+        )
     if not longest.counted and not asked.lengths.is_exact:
         lines.append("text is counted by its bytes, at most a token each: the checkpoint's tokenizer is not here")
     return lines
@@ -152,16 +154,8 @@ def _assumption(task: Task | None, given: Given, frames: int) -> str:
     parts += [] if given.text_tokens else [f"{DEFAULT_TEXT_TOKENS} text tokens"]
     if not parts:
         return ""
+    parts += ["one turn"] if task and task.type == "MT" else []
     return f"{f'{task.name} is not here' if task else 'no benchmark is named'}: {', '.join(parts)} assumed"
-
-
-def new_tokens(model: BaseModel, task: Task | None) -> int:
-    """The most tokens a model answers with: what was asked for, else the family's limit for the task, else its own."""
-    generation: Mapping[str, Any] = getattr(model, "generation", {})
-    asked: frozenset[str] = getattr(model, "asked_generation", frozenset())
-    of_task = getattr(model, "task_max_new_tokens", None)
-    by_task = of_task(task) if of_task and task and not asked & {"max_new_tokens", "max_length"} else None
-    return int(by_task or generation.get("max_new_tokens") or generation.get("max_length") or DEFAULT_NEW_TOKENS)
 
 
 def _dtype(model: BaseModel, dtype: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -157,10 +157,15 @@ class Dataset:
         try:
             sizes = ImageSizes(self._index, self.image_folder)
             for row, images in sizes.of_first(len(self), lambda rows: progress(int(rows * bytes_a_row))):
-                sample = self._sample(row)
-                yield PromptSize(index=sample.index, images=images, text=word(sample))
+                yield from self.sizes_of(self._sample(row), images, word)
         finally:
             progress.close()
+
+    def sizes_of(
+        self, sample: Sample, images: Sequence[tuple[int, int]], text_of: Callable[[Sample], str]
+    ) -> Iterator[PromptSize]:
+        """The sizes of the prompts that a sample takes, given those of its images."""
+        yield PromptSize(index=sample.index, images=tuple(images), text=text_of(sample))
 
     @property
     def columns(self) -> tuple[str, ...]:

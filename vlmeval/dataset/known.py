@@ -183,6 +183,15 @@ supported_datasets: dict[str, DatasetSpec] = {
             "VLMEval", "LLaVABench", "d382a093f749a697820d3dadd61c8428", "llavabench", "judge detailed",
             **_words("LLaVABench"),
         ),
+        # Conversations.
+        _spec(
+            "VLMEval", "MMDU", "848b635a88a078f49aebcc6e39792061", "mmdu", "multi_image judge", kind="MT",
+            class_name="MMDUDataset",
+        ),
+        _spec(
+            "VLMEval", "MM_MT_Bench", "5c9f2a4b7c97f44a7a3c603ce7dee0ce", "mm_mt_bench", "multi_image judge", kind="MT",
+            class_name="MMMTBenchDataset", file="MM-MT-Bench.tsv",
+        ),
         # Beyond the table of benchmarks.md: files, columns and rules from VLMEvalKit's public source.
         _spec(
             "VLMEval", "MMMU_Pro_10c", "22cee868fe6b680d14b99bfff6db8172", "choices",

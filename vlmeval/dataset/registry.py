@@ -18,6 +18,7 @@ from vlmeval.dataset.known import DatasetSpec, supported_datasets, traits_of_unk
 from vlmeval.dataset.listing import dataset_listing, dataset_names
 from vlmeval.dataset.mcq import HRBenchDataset, ImageMCQDataset
 from vlmeval.dataset.mmmu import MMMUDataset, MMMUProDataset
+from vlmeval.dataset.multi_turn import ImageMTDataset, MMDUDataset, MMMTBenchDataset, holds_conversations
 from vlmeval.dataset.tsv_index import TsvIndex, check_file
 from vlmeval.dataset.video import MLVU_MCQ, MVBench, MVBench_MP4, VideoMCQDataset, VideoMME, VideoSettings
 from vlmeval.dataset.vqa import (
@@ -49,8 +50,8 @@ dataset_classes: dict[str, type[Dataset]] = {
     kind.__name__: kind
     for kind in (
         ImageMCQDataset, MMMUDataset, MMMUProDataset, HRBenchDataset, ImageYORNDataset, ImageVQADataset, OCRBench,
-        VizWiz, MathVista, MathVision, MathVerse, MMVet, LLaVABench,
-        VideoMCQDataset, VideoMME, MVBench, MVBench_MP4, MLVU_MCQ,
+        VizWiz, MathVista, MathVision, MathVerse, MMVet, LLaVABench, ImageMTDataset, MMDUDataset,
+        MMMTBenchDataset, VideoMCQDataset, VideoMME, MVBench, MVBench_MP4, MLVU_MCQ,
     )
 }  # fmt: skip
 """The classes a config may name, by upstream's names."""
@@ -356,7 +357,9 @@ def _video(where: str, settings: Mapping[str, object]) -> VideoSettings | None:
 
 def _guess_class(name: str, index: TsvIndex, scoring: str) -> tuple[type[Dataset], tuple[str, ...]]:
     """The kind of a TSV that is in no table, by its rule or its columns, and a line that says so."""
-    by_type: dict[str, type[Dataset]] = {"MCQ": ImageMCQDataset, "Y/N": ImageYORNDataset, "VQA": ImageVQADataset}
+    by_type: dict[str, type[Dataset]] = {
+        "MCQ": ImageMCQDataset, "Y/N": ImageYORNDataset, "VQA": ImageVQADataset, "MT": ImageMTDataset,
+    }  # fmt: skip
     kind: type[Dataset]
     if "video" in index.columns and not {"image", "image_path"} & {*index.columns}:
         kind, why = VideoMCQDataset, "it has a column video"
@@ -364,6 +367,10 @@ def _guess_class(name: str, index: TsvIndex, scoring: str) -> tuple[type[Dataset
         kind, why = by_type[find_rule(scoring).type], f"its rule is {scoring}"
     elif "A" in index.columns and "B" in index.columns:
         kind, why = ImageMCQDataset, "it has option columns"
+    elif holds_conversations(
+        [row.cells[index.text_columns.index("question")] for row in index.rows(0, min(5, len(index)))]
+    ):
+        kind, why = ImageMTDataset, "its questions are lists of turns"
     elif "answer" in index.columns and {a.strip().lower() for a in index.distinct("answer", 9)} <= {"yes", "no"}:
         kind, why = ImageYORNDataset, "its answers are all yes or no"
     else:

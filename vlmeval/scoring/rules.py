@@ -101,6 +101,20 @@ RULES: Mapping[str, Rule] = {
             about="graded beside GPT-4's answer",
             judge="to grade the answer beside GPT-4's",
         ),
+        Rule(
+            name="mmdu",
+            type="MT",
+            module="mmdu",
+            about="grades of every turn, in six respects and over all",
+            judge="to grade the answers turn by turn",
+        ),
+        Rule(
+            name="mm_mt_bench",
+            type="MT",
+            module="mm_mt_bench",
+            about="one grade of every turn",
+            judge="to grade the answers turn by turn",
+        ),
     )
 }
 
