@@ -13,11 +13,13 @@ import pytest
 import vlmeval
 
 PACKAGE = Path(vlmeval.__file__).parent
-SHARED = {"errors", "types", "images", "storage", "conversation"}
+SHARED = {"errors", "types", "images", "videos", "storage", "conversation"}
 ALLOWED = {
     "errors": set(),
-    "types": {"images", "errors"},
+    "types": {"images", "videos", "errors"},
     "images": {"errors", "types"},
+    "videos": {"errors", "images", "video_decoding"},
+    "video_decoding": {"errors", "images", "videos"},
     "conversation": {"types"},
     "storage": {"errors"},
     "hardware": {"errors", "types"},
@@ -63,7 +65,7 @@ def test_every_room_has_a_rule() -> None:
 
 
 def test_the_command_line_and_the_registry_import_neither_torch_nor_transformers() -> None:
-    heavy = ("torch", "transformers", "numpy", "openpyxl", "rich", "qwen_vl_utils")
+    heavy = ("torch", "transformers", "numpy", "openpyxl", "rich", "qwen_vl_utils", "av")
     code = (
         "import sys, vlmeval, vlmeval.config, vlmeval.cli.main, vlmeval.cli.run, vlmeval.vlm.qwen2_vl\n"
         "import vlmeval.dataset\n"

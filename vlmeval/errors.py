@@ -15,6 +15,7 @@
     |-- StorageError              the work dir cannot be written, the disk is full, another run holds it
     `-- SampleError               one sample cannot be answered: recorded as failed, the run goes on
         |-- ImageError            its image is missing, broken, or larger than the limit
+        |   `-- VideoError        its video is
         `-- OutOfMemorySampleError  it needs more memory than there is, as things lie (inference/ladder.py)
 
 A message says what, where, the numbers, and what to try.
@@ -104,6 +105,10 @@ class SampleError(VLMEvalError):
 
 class ImageError(SampleError):
     """An image is missing, broken, or decodes to more pixels than allowed."""
+
+
+class VideoError(ImageError):
+    """A video is missing, broken, cut off, or has frames of more pixels than allowed."""
 
 
 class OutOfMemorySampleError(SampleError):

@@ -40,6 +40,14 @@ class ImageSource:
     read: Callable[[], bytes]
     encoded_bytes: int = 0
 
+    def picture(self) -> PILImage | None:
+        """The image, where it need not be decoded from `read()` (frames of a video). Raises ImageError."""
+        return None
+
+    def size(self) -> tuple[int, int] | None:
+        """Width and height, where they are known without `read()`. Raises ImageError."""
+        return None
+
 
 def file_source(path: Path) -> ImageSource:
     """The image in a file. Its digest is that of its content, or of its absence: a missing file fails when read."""
@@ -72,6 +80,8 @@ def open_image(value: ImageValue, max_pixels: int = DEFAULT_MAX_IMAGE_PIXELS) ->
 
     if isinstance(value, Image.Image):
         return value.convert("RGB")
+    if isinstance(value, ImageSource) and (picture := value.picture()) is not None:
+        return picture
     name, data = _encoded(value)
     if not data:
         raise ImageError(f"{name}: the image is empty (0 bytes)")
@@ -148,6 +158,8 @@ def image_size(value: ImageValue) -> tuple[int, int]:
     """Width and height in pixels from the header; nothing is decoded. Raises ImageError."""
     if not isinstance(value, (str, ImageSource)):
         return value.size
+    if isinstance(value, ImageSource) and (known := value.size()) is not None:
+        return known
     name, data = _encoded(value)
     size = header_size(data)
     if size is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypedDict, Union
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     from vlmeval.images import ImageSource
+    from vlmeval.videos import VideoSource
 
 TaskType = Literal["MCQ", "Y/N", "VQA", "MT"]
 """Choices, yes or no, words, or a conversation of several turns."""
@@ -25,14 +26,15 @@ ImageValue = Union[str, "ImageSource", "PILImage"]
 class Message(TypedDict, total=False):
     """One piece of a prompt, in the order the model sees it.
 
-    `type` is "text", "image" or "video"; `value` the text, or for an image an `ImageValue`;
-    `role` is "user" unless said otherwise ("system" opens a conversation, "assistant" is an earlier turn).
+    `type` is "text", "image" or "video"; `value` the text, for an image an `ImageValue`, for a video a path or a
+    `VideoSource`; `role` is "user" unless said otherwise ("system" opens a conversation, "assistant" is an earlier
+    turn).
     "answer" (no value, role "assistant") stands where the model's own answer goes, so that one list is a conversation
     of several turns; see `conversation`. Models never see it: what they are given ends where they go on.
     """
 
     type: Literal["text", "image", "video", "answer"]
-    value: ImageValue
+    value: Any
     role: Literal["system", "user", "assistant"]
 
 
@@ -46,7 +48,7 @@ class Task:
     blown up), "own_wording" (the question says itself how to answer), "reasoning" (the answer needs room to think),
     "chart" and "document" (pictures of these: more tiles, though not as many as fine print), "one_word" (yes or no and
     nothing else: MME, HallusionBench), "detailed" (an answer at length: LLaVABench), "dataset_prompt" (worded by the
-    benchmark whatever the family: upstream's task types of their own).
+    benchmark whatever the family: upstream's task types of their own), "video" (frames of one: a tile each).
     """
 
     name: str
@@ -59,7 +61,8 @@ class Sample:
     """One row of a benchmark.
 
     `options` maps a label to its text in label order; `fields` holds every column but `image` as the file has
-    it, in the file's order. `images` are read when asked for, not before; `image_error` says why they cannot be.
+    it, in the file's order. `images` and `videos` are read when asked for, not before; `image_error` says why they
+    cannot be.
     """
 
     index: Index
@@ -71,13 +74,15 @@ class Sample:
     l2_category: str = ""
     split: str = ""
     images: tuple[ImageSource, ...] = ()
+    videos: tuple[VideoSource, ...] = ()
     image_error: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSize:
-    """What one prompt asks of a model's memory: width and height of each image, and the text without the images.
+    """What one prompt asks of a model's memory: width and height of each image, its videos, and the text without
+    either.
 
     `earlier_answers` are answers of the model's own that stand in the prompt, of a length nobody knows before.
     """
@@ -85,6 +90,7 @@ class PromptSize:
     index: Index
     images: tuple[tuple[int, int], ...]
     text: str
+    videos: tuple[VideoSource, ...] = ()
     earlier_answers: int = 0
 
 

@@ -13,8 +13,9 @@ import pytest
 from tests import conversations
 from tests.dataset.tsv_files import row, write_tsv
 from vlmeval.cli.main import main
+from vlmeval.cli.sample_tokens import Given
 from vlmeval.cli.samples_seen import SamplesSeen, Seen
-from vlmeval.cli.worst_sample import Given, new_tokens, workload_of
+from vlmeval.cli.worst_sample import new_tokens, workload_of
 from vlmeval.config import supported_VLM
 from vlmeval.dataset import Dataset, open_dataset
 from vlmeval.errors import UsageError

@@ -25,7 +25,7 @@ def without(column: str, **more: str) -> dict[str, str]:
         (b"index\timage\tquestion\n", "a header and no rows"),
         (tsv_bytes([without("index")]), "line 1: the header has no column 'index'; its 5 columns: image, question"),
         (tsv_bytes([without("question", Question="?")]), "no column 'question'.*'question' is near 'Question'"),
-        (tsv_bytes([without("image")]), "neither a column 'image' nor 'image_path'"),
+        (tsv_bytes([without("image")]), "none of the columns 'image', 'image_path' and 'video'"),
         (b"index,image,question\n1,x,y\n", "no column 'index' and no column 'question'.*separated by commas"),
         (b"index\timage\tquestion\tquestion\n", "line 1: columns named twice: question"),
         (b"index\timage\tquestion\n1\tx\ty\n2\tx\n", r"line 3: 2 cells where the header has 3 columns .*begins '2'"),

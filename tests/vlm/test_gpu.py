@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from bench.pipelined import prompts
+from tests.small_videos import video_mme_row, write_tsv, write_video
 from vlmeval.cli.main import main
 from vlmeval.config import supported_VLM
 from vlmeval.errors import OutOfMemorySampleError
@@ -109,3 +110,20 @@ def test_batches_in_flight_over_two_cards_answer_in_float32_as_one_at_a_time(nam
     for _ in range(20):  # a race shows itself now and then
         assert model.generate_batches(batches) == alone
     assert model.placement_notes == ()
+
+
+def test_a_video_on_the_card_is_answered_as_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [video_mme_row(n, f"v{n}") for n in range(6)]
+    table = write_tsv(tmp_path / "Video-MME.tsv", rows)
+    for number in range(6):
+        write_video(tmp_path / "Video-MME" / "video" / f"v{number}.mp4", frames=6 + 4 * number, shift=number)
+
+    def answered(folder: str) -> dict[object, str]:
+        flags = ["--model", "Qwen2-VL-Tiny", "LLaVA-OneVision-Tiny", "--data", str(table), "--dtype", "float32"]
+        assert main([*flags, "--work-dir", str(tmp_path / folder)]) == 0
+        journals = sorted((tmp_path / folder).glob("*/T*/*.jsonl"))
+        return {(path.name, n): p.prediction for path in journals for n, p in read_journal(path).items()}
+
+    on_card = answered("card")
+    monkeypatch.setattr("vlmeval.vlm.card_planning.visible_cards", lambda measured=None: ())
+    assert on_card == answered("cpu")

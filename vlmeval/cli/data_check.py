@@ -13,10 +13,12 @@ from vlmeval.dataset.doctor import FEW, Examined, Finding, examine, option_colum
 from vlmeval.dataset.doctor_answers import answer_findings
 from vlmeval.dataset.doctor_losses import loss_findings
 from vlmeval.dataset.doctor_turns import turn_findings
+from vlmeval.dataset.doctor_videos import video_findings, with_choices
 from vlmeval.dataset.multi_turn import holds_conversations
 from vlmeval.dataset.progress import BytesProgress
 from vlmeval.dataset.registry import DatasetPlan, resolve_dataset
 from vlmeval.dataset.row_images import image_folder
+from vlmeval.dataset.video import VideoMCQDataset
 from vlmeval.errors import DatasetError, UnknownNameError, UsageError
 from vlmeval.types import TaskType
 
@@ -52,6 +54,8 @@ def _findings(plan: DatasetPlan) -> list[Finding]:
         progress.close()
     shape = f"{len(examined.rows)} rows, {len(examined.columns)} columns: {', '.join(examined.columns)}"
     findings = [Finding(severity="note", what=shape), *examined.findings]
+    if plan.dataset_class is not None and issubclass(plan.dataset_class, VideoMCQDataset):
+        examined = with_choices(examined)
     examined = with_options_from(with_answers_from(examined, plan.answer_column), known.options_column)
     kind = plan.dataset_class.type if plan.dataset_class else _kind(examined)
     if "index" in examined.columns:
@@ -69,6 +73,8 @@ def _when_open(plan: DatasetPlan, examined: Examined) -> Iterator[Finding]:
         yield Finding(severity="error", what=f"a run cannot open it: {error}")
         return
     yield from (Finding(severity="note", what=note) for note in dataset.notes)
+    if isinstance(dataset, VideoMCQDataset):
+        yield from video_findings(dataset)
     if dataset.path == plan.path.absolute():  # no stand-in for a file that cannot be had
         yield from loss_findings(examined, dataset)
 

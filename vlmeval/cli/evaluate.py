@@ -123,6 +123,8 @@ def _same_precision(
             "runs as",
             f"{stamp['dtype']}, {stamp['attention']} attention, {stamp['device']} ({stamp['precision_reason']})",
         )
+    if "videos" in stamp:
+        say("videos", f"{type(model).__name__} takes none: {stamp['videos']}")
     before = folder.record().get("stamp")
     chosen: dict[str, Any] = {name: stamp[name] for name in ("dtype", "attention") if name in stamp}
     if before is not None and any(before.get(name) != value for name, value in chosen.items()):

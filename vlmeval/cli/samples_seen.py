@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from vlmeval.placement.cutting import ImageTokens
 from vlmeval.placement.workload import PromptTokens
+from vlmeval.videos import Shown
 from vlmeval.vlm.prompt_length import PromptLength
 
 COUNTED_TEXTS = 2000
@@ -31,6 +32,16 @@ class Seen:
     bound: int
     text: str | None = None
     earlier_tokens: int = 0
+    videos: tuple[Shown, ...] = ()
+    marks: int = 0
+    """Of the text's tokens, those at most that are written around frames and are not in `text`."""
+    around: int | None = None
+    """How many images and videos have a place in the text; as many as there are `sizes` for None."""
+
+    @property
+    def places(self) -> int:
+        """Of images and videos in the text."""
+        return len(self.sizes) if self.around is None else self.around
 
     @property
     def longest(self) -> int:
@@ -40,6 +51,9 @@ class Seen:
     @property
     def pictures(self) -> str:
         """Its images, for the screen."""
+        if self.videos:
+            most = max(self.videos, key=lambda video: video.frames * video.width * video.height)
+            return f"a video, {most.frames} frames of {most.width}x{most.height}"
         if not self.sizes:
             return "no image"
         width, height = max(self.sizes, key=lambda size: size[0] * size[1])
@@ -93,7 +107,9 @@ class SamplesSeen:
         for bound, _, sample in sorted(self._long, key=lambda entry: entry[:2], reverse=True):
             if best is not None and bound <= best.length:
                 return best
-            tokens = sample.bound if sample.text is None else lengths.count(sample.text, len(sample.sizes))
+            tokens = sample.bound if sample.text is None else lengths.count(sample.text, sample.places)
+            if tokens is not None and sample.text is not None:
+                tokens += sample.marks
             if tokens is None:
                 return Longest(sample=sample, text_tokens=sample.bound, counted=False)
             if sample.text is not None:

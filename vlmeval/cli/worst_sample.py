@@ -10,75 +10,20 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vlmeval.cli.samples_seen import Longest, SamplesSeen, Seen
+from vlmeval.cli.sample_tokens import DEFAULT_TEXT_TOKENS, VIDEO_SIZE, Asked, Given, new_tokens
+from vlmeval.cli.samples_seen import Longest, SamplesSeen
 from vlmeval.config import ModelSpec
 from vlmeval.dataset.base import Dataset
 from vlmeval.errors import UsageError
-from vlmeval.images import DEFAULT_MAX_IMAGE_PIXELS
 from vlmeval.placement.cost_model import Workload
-from vlmeval.placement.cutting import Cutting, ImageTokens
-from vlmeval.placement.workload import ImageLimits, PromptTokens, cutting, worst_workload
+from vlmeval.placement.workload import PromptTokens, worst_workload
 from vlmeval.types import Sample, Task
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.prompt_length import PromptLength, image_settings, local_folder
-
-DEFAULT_TEXT_TOKENS = 512
-DEFAULT_NEW_TOKENS = 512
-TURN_TOKENS = 24
-"""What a chat template puts around a question and an earlier answer, at most some 12 in the families' own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """What the user says of the worst sample; it is taken in place of what the benchmarks hold.
-
-    `image` is the largest image's width and height; with `images` alone, images are as large as the limits allow.
-    """
-
-    image: tuple[int, int] | None = None
-    images: int | None = None
-    text_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        ImageLimits(images=1 if self.images is None else self.images, size=self.image)
-        if self.text_tokens is not None and self.text_tokens < 1:
-            raise UsageError(f"text_tokens {self.text_tokens} must be at least 1")
-
-    @property
-    def has_images(self) -> bool:
-        """Whether the sizes of the benchmarks' images do not matter."""
-        return self.image is not None or self.images is not None
-
-    def tokens(self, cut: Cutting, images: int = 1) -> ImageTokens:
-        """Of the images that are given or, of what is not, the largest; `images` where their number is not given."""
-        count = images if self.images is None else self.images
-        found = cut.largest(count) if self.image is None else cut.of([self.image] * count)
-        if found is None:
-            width, height = self.image or (0, 0)
-            raise UsageError(f"an image of {width}x{height} pixels is refused by this model's processor")
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A model before it is loaded, with what its files say, and what the user gave."""
-
-    model: BaseModel
-    config: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    lengths: PromptLength
-    given: Given
-
-    def cutting(self, task: Task | None) -> Cutting:
-        return cutting(self.config, self.model.image_limits(task), self.settings)
-
-    def assumed(self, task: Task | None) -> PromptTokens:
-        text = self.given.text_tokens or DEFAULT_TEXT_TOKENS
-        return PromptTokens(images=self.given.tokens(self.cutting(task)), text_tokens=text)
 
 
 def workload_of(
@@ -87,6 +32,7 @@ def workload_of(
     datasets: Sequence[Dataset],
     *,
     absent: Sequence[Task] = (),
+    absent_frames: Mapping[str, int] | None = None,
     batch: int = 1,
     dtype: str = "auto",
     quantisation: str = "",
@@ -96,14 +42,16 @@ def workload_of(
 
     `model` need not be loaded; `config` is its checkpoint's. `datasets` are open and cut by `--limit` already; for
     those `absent` from this machine, and where none is named, one image of the largest size allowed and 512 text
-    tokens are assumed. `dtype` is the number type if it is known ("auto": the model's own, else bfloat16).
+    tokens are assumed; for those that are named in `absent_frames`, a video of so many. `dtype` is the number type if
+    it is known ("auto": the model's own, else bfloat16).
     """
     asked = _asked(model, config, given or Given())
     samples, notes = _of_data(asked, datasets)
     guessed: list[Task | None] = [*absent] if datasets or absent else [None]
     guessed += [dataset.task for dataset in datasets if not samples]
-    samples += [asked.assumed(task) for task in guessed]
-    notes += [note for task in guessed if (note := _assumption(task, asked.given))]
+    frames = {task: (absent_frames or {}).get(task.name, 0) if task else 0 for task in guessed}
+    samples += [asked.assumed(task, frames[task]) for task in guessed]
+    notes += [note for task in guessed if (note := _assumption(task, asked.given, frames[task]))]
     if any(sample.images.images for sample in samples) and (unknown := asked.cutting(None).assumed):
         notes.append(f"assumed: {unknown}")
     beams = int(getattr(model, "generation", {}).get("num_beams") or 1)
@@ -120,10 +68,10 @@ def workload_of(
     return work, tuple(notes)
 
 
-def _asked(model: BaseModel, config: Mapping[str, Any], given: Given) -> _Asked:
+def _asked(model: BaseModel, config: Mapping[str, Any], given: Given) -> Asked:
     folder: Path | None = local_folder(getattr(model, "model_path", ""), getattr(model, "revision", None))
     system_prompt = getattr(model, "system_prompt", None)
-    return _Asked(
+    return Asked(
         model=model,
         config=config,
         settings=image_settings(folder),
@@ -132,7 +80,7 @@ def _asked(model: BaseModel, config: Mapping[str, Any], given: Given) -> _Asked:
     )
 
 
-def _of_data(asked: _Asked, datasets: Sequence[Dataset]) -> tuple[list[PromptTokens], list[str]]:
+def _of_data(asked: Asked, datasets: Sequence[Dataset]) -> tuple[list[PromptTokens], list[str]]:
     """What bounds the samples of open benchmarks; nothing where there is no sample that can be answered."""
     if asked.given.has_images and asked.given.text_tokens:
         return [asked.assumed(dataset.task) for dataset in datasets], []
@@ -150,27 +98,16 @@ def _of_data(asked: _Asked, datasets: Sequence[Dataset]) -> tuple[list[PromptTok
     return [*seen.worst(longest)], [*_told(seen, longest, asked), *notes]
 
 
-def _add(seen: SamplesSeen, asked: _Asked, dataset: Dataset) -> int:
+def _add(seen: SamplesSeen, asked: Asked, dataset: Dataset) -> int:
     """Add the samples of a benchmark. Returns how many will fail, because model or processor refuses their images."""
-    cut, given, refused = asked.cutting(dataset.task), asked.given, 0
-    allowed = getattr(asked.model, "max_image_pixels", DEFAULT_MAX_IMAGE_PIXELS)
-    longest_answer = new_tokens(asked.model, dataset.task)
+    cut, refused = asked.cutting(dataset.task), 0
     for size in dataset.prompt_sizes(_wording(asked.model, dataset)):
-        sizes = size.images
-        if given.has_images:
-            images: ImageTokens | None = given.tokens(cut, len(sizes))
-            sizes = (given.image or (0, 0),) * (len(sizes) if given.images is None else given.images)
-        else:
-            images = cut.of(sizes) if all(width * height <= allowed for width, height in sizes) else None
-        if images is None:
+        seen_now = asked.seen(size, cut, dataset.task)
+        if seen_now is None:
             refused += 1
             continue
-        text = size.text if given.text_tokens is None else None
-        earlier = 0 if given.text_tokens else size.earlier_answers * (TURN_TOKENS + longest_answer)
-        bound = given.text_tokens or asked.lengths.bound(size.text, len(sizes)) + earlier
-        name = f"sample {size.index} of {dataset.name}"
-        name += f" (turn {size.earlier_answers + 1})" if dataset.task.type == "MT" else ""
-        seen.add(Seen(name=name, sizes=sizes, images=images, bound=bound, text=text, earlier_tokens=earlier))
+        turn = f" (turn {size.earlier_answers + 1})" if dataset.task.type == "MT" else ""
+        seen.add(replace(seen_now, name=f"sample {size.index} of {dataset.name}{turn}"))
     return refused
 
 
@@ -185,7 +122,7 @@ def _text(message: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(str(part["value"]) for part in message if part["type"] == "text")
 
 
-def _told(seen: SamplesSeen, longest: Longest, asked: _Asked) -> list[str]:
+def _told(seen: SamplesSeen, longest: Longest, asked: Asked) -> list[str]:
     """Which samples decide."""
     most = seen.largest["vision_tokens"]
     at_most = "" if longest.counted else "at most "
@@ -209,23 +146,16 @@ def _told(seen: SamplesSeen, longest: Longest, asked: _Asked) -> list[str]:
     return lines
 
 
-def _assumption(task: Task | None, given: Given) -> str:
+def _assumption(task: Task | None, given: Given, frames: int) -> str:
     """What was taken for granted, and why. Empty if the user gave it all."""
     parts = [] if given.image else ["the largest image allowed"]
+    if frames and not given.has_images:
+        parts = [f"a video of {frames} frames of {VIDEO_SIZE[0]}x{VIDEO_SIZE[1]}"]
     parts += [] if given.text_tokens else [f"{DEFAULT_TEXT_TOKENS} text tokens"]
     if not parts:
         return ""
     parts += ["one turn"] if task and task.type == "MT" else []
     return f"{f'{task.name} is not here' if task else 'no benchmark is named'}: {', '.join(parts)} assumed"
-
-
-def new_tokens(model: BaseModel, task: Task | None) -> int:
-    """The most tokens a model answers with: what was asked for, else the family's limit for the task, else its own."""
-    generation: Mapping[str, Any] = getattr(model, "generation", {})
-    asked: frozenset[str] = getattr(model, "asked_generation", frozenset())
-    of_task = getattr(model, "task_max_new_tokens", None)
-    by_task = of_task(task) if of_task and task and not asked & {"max_new_tokens", "max_length"} else None
-    return int(by_task or generation.get("max_new_tokens") or generation.get("max_length") or DEFAULT_NEW_TOKENS)
 
 
 def _dtype(model: BaseModel, dtype: str) -> str:
@@ -248,6 +178,7 @@ def planned_workload(
         config,
         [replace(plan, fetch=False).open() for plan in here],
         absent=[Task(name=plan.name, type=kind, traits=plan.traits) for plan, kind in kinds],
+        absent_frames={plan.name: plan.video.most_frames for plan, _ in kinds if plan.video is not None},
         batch=batch_size(options.batch_size),
         quantisation=quantisation,
         given=given,

@@ -193,7 +193,7 @@ def _table_findings(
         if name not in columns:
             yield Finding(severity="error", what=f"there is no column {name!r}")
     if not any(name in columns for name in IMAGE_COLUMNS):
-        yield Finding(severity="error", what="there is neither a column 'image' nor 'image_path'")
+        yield Finding(severity="error", what="there is none of the columns 'image', 'image_path' and 'video'")
     for name in sorted({name for name in columns if columns.count(name) > 1}):
         yield Finding(severity="error", what=f"the column {name!r} is there twice")
     if ragged:
@@ -236,7 +236,7 @@ def _index_findings(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
 
 
 def _image_findings(columns: Sequence[str], rows: Sequence[CheckedRow]) -> Iterator[Finding]:
-    if not any(name in columns for name in IMAGE_COLUMNS):
+    if not any(name in columns for name in ("image", "image_path")):
         return
     missing = [row.name for row in rows if row.image_fault == "no image"]
     yield from found("error", "rows have no image", missing)

@@ -51,7 +51,8 @@ def _upstream_reading(examined: Examined, labels: Sequence[str]) -> Iterator[Fin
         f"{name} ({was} -> {becomes})" for label in labels for name, was, becomes in _as_numbers(examined.rows, label)
     ]
     yield from found("warning", "options are numbers that VLMEvalKit shows otherwise; as they are here", numbers)
-    no_image = [row.name for row in examined.rows if row.image_fault == "no image"]
+    has_images = any(name in examined.columns for name in ("image", "image_path"))
+    no_image = [row.name for row in examined.rows if row.image_fault == "no image" and has_images]
     yield from found("warning", "rows are dropped by VLMEvalKit for want of an image; failed and wrong here", no_image)
 
 

@@ -12,7 +12,7 @@ from vlmeval.dataset.image_cells import image_parts
 from vlmeval.dataset.tsv_rows import LineReader, Row, read_rows
 from vlmeval.errors import DatasetError, ImageError, nearest_names
 
-IMAGE_COLUMNS = ("image", "image_path")
+IMAGE_COLUMNS = ("image", "image_path", "video")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 Record = tuple[int, int, str, int, int, str, str, str]
@@ -66,7 +66,7 @@ class IndexPass:
         """Raises DatasetError unless the columns that every benchmark needs are there."""
         missing = [f"no column {name!r}" for name in needed if name not in columns]
         if not any(name in columns for name in IMAGE_COLUMNS):
-            missing.append("neither a column 'image' nor 'image_path'")
+            missing.append("none of the columns 'image', 'image_path' and 'video'")
         if not missing:
             return
         near = [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlmeval.dataset.video import VideoSettings, video_tsv
 from vlmeval.types import TaskType
 
 BASE_URL = "https://opencompass.openxlab.space/utils"
@@ -36,6 +38,12 @@ class DatasetSpec:
     """The whole benchmark in a file only its makers have: the scorable split stands in where it cannot be had."""
     answer_column: str = "answer"
     prompt_suffix: str = ""
+    video: VideoSettings | None = None
+    """For a benchmark of videos: which frames. Its table and videos are not fetched."""
+    video_source: str = ""
+    """Where they are published."""
+    stem: str = ""
+    """What its TSV is called, where several benchmarks are one file."""
 
     @property
     def answer_note(self) -> str:
@@ -44,10 +52,12 @@ class DatasetSpec:
 
     @property
     def packaged(self) -> bool:
-        return not self.url_path
+        return not self.url_path and self.video is None
 
     def path(self, data_root: Path) -> Path:
         """Where its TSV is, or will be once fetched."""
+        if self.video is not None:
+            return video_tsv(data_root, self.stem)
         return (DEMO_FOLDER if self.packaged else data_root) / f"{self.name}.tsv"
 
 
@@ -87,6 +97,17 @@ _YES_NO: dict[str, Any] = {"kind": "Y/N", "class_name": "ImageYORNDataset"}
 
 def _words(class_name: str = "ImageVQADataset") -> dict[str, Any]:
     return {"kind": "VQA", "class_name": class_name}
+
+
+def _videos(
+    class_name: str, stem: str, md5: str, scoring: str, source: str, names: Mapping[str, VideoSettings]
+) -> Iterator[DatasetSpec]:
+    """One table of videos under several names: upstream's, which say how many frames are shown."""
+    for suffix, video in names.items():
+        yield _spec(
+            "", stem + suffix, md5, scoring, "video dataset_prompt", class_name=class_name, video=video, stem=stem,
+            video_source=source,
+        )  # fmt: skip
 
 
 _MMBENCH = "benchmarks/MMBench"
@@ -242,6 +263,31 @@ supported_datasets: dict[str, DatasetSpec] = {
         _spec(
             _VERSE, "MathVerse_MINI_Vision_Only_cot", "68a11d4680014ac881fa37adeadea3a4", "mathverse",
             "reasoning judge", file="MathVerse_MINIVOnly.tsv", **_words("MathVerseStepwise"),
+        ),
+        # Videos.
+        *_videos(
+            "VideoMME", "Video-MME", "85bdd91f9b29a99354c23b97ab7c113c", "video_mme", f"{_HUB}/lmms-lab/Video-MME",
+            {
+                "_8frame": VideoSettings(nframe=8), "_64frame": VideoSettings(nframe=64),
+                "_8frame_subs": VideoSettings(nframe=8, use_subtitle=True), "_1fps": VideoSettings(fps=1.0),
+                "_0.5fps": VideoSettings(fps=0.5), "_0.5fps_subs": VideoSettings(fps=0.5, use_subtitle=True),
+            },
+        ),
+        *_videos(
+            "MVBench", "MVBench", "fd21d36522cdedd46d84dc46715ad832", "mvbench", f"{_HUB}/OpenGVLab/MVBench",
+            {"_8frame": VideoSettings(nframe=8), "_64frame": VideoSettings(nframe=64)},
+        ),
+        *_videos(
+            "MVBench_MP4", "MVBench_MP4", "7b4608045347904c28c153015a7a2b6b", "mvbench",
+            f"{_HUB}/OpenGVLab/MVBench (branch video)",
+            {"_8frame": VideoSettings(nframe=8), "_1fps": VideoSettings(fps=1.0)},
+        ),
+        *_videos(
+            "MLVU_MCQ", "MLVU_MCQ", "bb5c37e7cf8d43fc9a25c23d2b4633f5", "mlvu", f"{_HUB}/MLVU/MVLU",
+            {
+                "_8frame": VideoSettings(nframe=8), "_64frame": VideoSettings(nframe=64),
+                "_1fps": VideoSettings(fps=1.0),
+            },
         ),
     )
 }  # fmt: skip

@@ -20,6 +20,7 @@ from vlmeval.dataset.mcq import HRBenchDataset, ImageMCQDataset, MMERealWorld
 from vlmeval.dataset.mmmu import MMMUDataset, MMMUProDataset, MMMUProStepwise, MMMUProVision, MMMUProVisionStepwise
 from vlmeval.dataset.multi_turn import ImageMTDataset, MMDUDataset, MMMTBenchDataset, holds_conversations
 from vlmeval.dataset.tsv_index import NEEDED, TsvIndex, check_file
+from vlmeval.dataset.video import MLVU_MCQ, MVBench, MVBench_MP4, VideoMCQDataset, VideoMME, VideoSettings
 from vlmeval.dataset.vqa import (
     ImageVQADataset,
     LLaVABench,
@@ -32,7 +33,7 @@ from vlmeval.dataset.vqa import (
     VizWiz,
 )
 from vlmeval.dataset.yes_no import ImageYORNDataset
-from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError
+from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError, UsageError
 from vlmeval.scoring.rules import find_rule
 
 __all__ = [
@@ -53,13 +54,14 @@ dataset_classes: dict[str, type[Dataset]] = {
         HRBenchDataset, MMERealWorld, ImageYORNDataset, ImageVQADataset, OCRBench, VizWiz, MathVista, MathVision,
         MathVerse, MathVerseStepwise, MMVet, LLaVABench,
         ImageMTDataset, MMDUDataset, MMMTBenchDataset,
+        VideoMCQDataset, VideoMME, MVBench, MVBench_MP4, MLVU_MCQ,
     )
 }  # fmt: skip
 """The classes a config may name, by upstream's names."""
 
 TRAITS = ("circular", "multi_image", "image_markers", "short_answer", "judge", "yes_no_suffix", "fine_print",
           "small_images", "own_wording", "reasoning", "chart", "document", "one_word", "detailed",
-          "dataset_prompt")  # fmt: skip
+          "dataset_prompt", "video")  # fmt: skip
 CONFIG_KEYS = (
     "class",
     "dataset",
@@ -71,6 +73,9 @@ CONFIG_KEYS = (
     "answer_column",
     "prompt_suffix",
     "mirror",
+    "nframe",
+    "fps",
+    "use_subtitle",
 )
 
 
@@ -93,6 +98,7 @@ class DatasetPlan:
     spec: DatasetSpec | None = None
     fetch: bool = False
     mirror: str | None = None
+    video: VideoSettings | None = None
 
     @property
     def on_disk(self) -> bool:
@@ -108,6 +114,9 @@ class DatasetPlan:
             return self._stand_in(self.spec, error)
         index = index_with_progress(self.path, self.dataset_class.needed_columns if self.dataset_class else NEEDED)
         kind, notes = (self.dataset_class, ()) if self.dataset_class else _guess_class(self.name, index, self.scoring)
+        more: dict[str, Any] = {"video": self.video} if issubclass(kind, VideoMCQDataset) else {}
+        if self.spec is not None and self.spec.video is not None and self.spec.md5 != index.md5:
+            notes = (*notes, f"{self.name}: the MD5 of {self.path.name} is not that of upstream's file")
         return kind(
             self.name,
             self.path,
@@ -119,6 +128,7 @@ class DatasetPlan:
             answer_note=self.spec.answer_note if self.spec else "",
             notes=notes,
             index=index,
+            **more,
         )
 
     def _stand_in(self, spec: DatasetSpec, error: DownloadError) -> Dataset:
@@ -133,6 +143,11 @@ class DatasetPlan:
         return dataset
 
     def _provide(self) -> None:
+        if self.spec is not None and self.spec.video is not None and not self.on_disk:
+            raise DatasetError(
+                f"{self.path} is not there, and neither is {self.data_root / self.path.stem / self.path.name}; its "
+                f"videos and table are not fetched: see docs/benchmarks.md, Videos, for {self.spec.video_source}"
+            )
         if not self.fetch or self.spec is None:
             return
         from vlmeval.dataset.download import dataset_url, ensure_file
@@ -157,6 +172,7 @@ def resolve_dataset(
     answer_column: str | None = None,
     prompt_suffix: str | None = None,
     mirror: str | None = None,
+    video: VideoSettings | None = None,
 ) -> DatasetPlan:
     """Find a benchmark by its known name, by the path of a TSV, or by the stem of a TSV in the data root.
 
@@ -172,7 +188,7 @@ def resolve_dataset(
         path = spec.path(root) if spec else root / f"{stem}.tsv"
         if spec is None and not path.is_file():
             raise UnknownNameError("dataset", stem, dataset_names(root), _how_to_add(root))
-        fetch = spec is not None and not spec.packaged
+        fetch = spec is not None and bool(spec.url_path)
     else:
         _check_path(path)
         fetch = False
@@ -181,6 +197,8 @@ def resolve_dataset(
     rule = scoring or (spec.scoring if spec and same_kind else "")
     if rule and kind is not None:
         checked_rule(rule, kind.type, name or stem)
+    if video is not None and (kind is None or not issubclass(kind, VideoMCQDataset)):
+        raise ConfigError(f"{name or stem}: nframe, fps and use_subtitle are for benchmarks of videos")
     return DatasetPlan(
         name=name or stem,
         path=path,
@@ -193,6 +211,7 @@ def resolve_dataset(
         spec=spec,
         fetch=fetch,
         mirror=mirror,
+        video=video or (spec.video if spec and same_kind else None),
     )
 
 
@@ -237,6 +256,7 @@ def resolve_config(name: str, settings: Mapping[str, object], *, data_root: str 
         "answer_column": _text(where, settings, "answer_column"),
         "prompt_suffix": _text(where, settings, "prompt_suffix"),
     }
+    video = _video(where, settings)
     url, path = _text(where, settings, "url"), _text(where, settings, "path")
     md5 = _text(where, settings, "md5") or ""
     if md5 and url is None:
@@ -245,7 +265,7 @@ def resolve_config(name: str, settings: Mapping[str, object], *, data_root: str 
         return _from_url(name, url, md5, root, given)
     found = Path(path) if path is not None else _text(where, settings, "dataset") or name
     mirror = _text(where, settings, "mirror")
-    return resolve_dataset(found, data_root=root, name=name, mirror=mirror, **given)
+    return resolve_dataset(found, data_root=root, name=name, mirror=mirror, video=video, **given)
 
 
 def _from_url(name: str, url: str, md5: str, root: Path, given: Mapping[str, Any]) -> DatasetPlan:
@@ -321,12 +341,32 @@ def _text(where: str, settings: Mapping[str, object], key: str) -> str | None:
     return value
 
 
+def _video(where: str, settings: Mapping[str, object]) -> VideoSettings | None:
+    """Upstream's keys for videos; None where there are none. Raises ConfigError."""
+    given = {key: settings[key] for key in ("nframe", "fps", "use_subtitle") if settings.get(key) is not None}
+    if not given:
+        return None
+    kinds = {"nframe": int, "fps": (int, float), "use_subtitle": bool}
+    for key, value in given.items():
+        if not isinstance(value, kinds[key]) or (key != "use_subtitle" and isinstance(value, bool)):  # type: ignore[arg-type]
+            raise ConfigError(
+                f"{where}: {key} is {value!r}; give nframe a whole number, fps a number, use_subtitle a bool"
+            )
+    try:
+        return VideoSettings(**given)  # type: ignore[arg-type]
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
 def _guess_class(name: str, index: TsvIndex, scoring: str) -> tuple[type[Dataset], tuple[str, ...]]:
     """The kind of a TSV that is in no table, by its rule or its columns, and a line that says so."""
     by_type: dict[str, type[Dataset]] = {
         "MCQ": ImageMCQDataset, "Y/N": ImageYORNDataset, "VQA": ImageVQADataset, "MT": ImageMTDataset,
     }  # fmt: skip
-    if scoring:
+    kind: type[Dataset]
+    if "video" in index.columns and not {"image", "image_path"} & {*index.columns}:
+        kind, why = VideoMCQDataset, "it has a column video"
+    elif scoring:
         kind, why = by_type[find_rule(scoring).type], f"its rule is {scoring}"
     elif "A" in index.columns and "B" in index.columns:
         kind, why = ImageMCQDataset, "it has option columns"

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Protocol
 
 from vlmeval.conversation import is_conversation, prompt_of_turn, texts_as_cell, turns_in
-from vlmeval.errors import OutOfMemorySampleError, SampleError
+from vlmeval.errors import ImageError, OutOfMemorySampleError, SampleError
 from vlmeval.inference import ladder
 from vlmeval.inference.batches import plan_pieces
 from vlmeval.inference.fingerprint import prompt_fingerprint
@@ -80,10 +80,14 @@ def requests(model: BaseModel, benchmark: Benchmark, samples: Iterable[Sample]) 
     """Each sample with the prompt this model shall see."""
     build = model.build_prompt if model.use_custom_prompt(benchmark.task) else None
     for sample in samples:
+        message = []
+        if not sample.image_error:
+            try:
+                message = model.shown(build(sample, benchmark.task) if build else benchmark.build_prompt(sample))
+            except ImageError as error:
+                sample = replace(sample, image_error=str(error))
         if sample.image_error:
             message = [Message(type="text", value=sample.image_error)]
-        else:
-            message = build(sample, benchmark.task) if build else benchmark.build_prompt(sample)
         yield Request(sample=sample, message=message, fingerprint=prompt_fingerprint(message))
 
 

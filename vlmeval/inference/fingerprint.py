@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlmeval.images import ImageSource, file_source
+from vlmeval.videos import VideoSource
 
 if TYPE_CHECKING:
     from vlmeval.types import Message
 
 
 def prompt_fingerprint(message: Sequence[Message]) -> str:
-    """Identifies a prompt: its texts, roles and the content of its images, in order."""
+    """Identifies a prompt: its texts, roles and the content of its images and videos, in order."""
     digest = hashlib.sha256()
     for part in message:
         value = part.get("value", "")
@@ -26,6 +27,8 @@ def prompt_fingerprint(message: Sequence[Message]) -> str:
 def _content_digest(value: Any) -> str:
     if isinstance(value, ImageSource):
         return value.digest
+    if isinstance(value, VideoSource):
+        return value.key
     if isinstance(value, str):
         from pathlib import Path
 

@@ -8,11 +8,13 @@ from vlmeval.conversation import prompts_of
 from vlmeval.images import ImageSource
 from vlmeval.inference.answering import Request
 from vlmeval.types import Message
+from vlmeval.videos import VideoSource
 
 CHARS_PER_TOKEN = 4.0
 IMAGE_BYTES_PER_TOKEN = 250.0
 """A photo as JPEG takes about 0.3 bytes a pixel, and 28 x 28 pixels are one token of Qwen2-VL."""
 UNKNOWN_IMAGE_TOKENS = 1000.0
+FRAME_TOKENS = 200.0
 LIKELY_ANSWER_TOKENS = 200.0
 """An answer of an earlier turn, which later turns read."""
 
@@ -31,6 +33,8 @@ def _cost(message: Sequence[Message]) -> float:
         value = part["value"]
         if part["type"] == "text":
             total += len(str(value)) / CHARS_PER_TOKEN
+        elif isinstance(value, VideoSource):
+            total += value.shown().frames * FRAME_TOKENS
         elif isinstance(value, ImageSource) and value.encoded_bytes:
             total += value.encoded_bytes / IMAGE_BYTES_PER_TOKEN
         else:

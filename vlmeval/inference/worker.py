@@ -23,6 +23,7 @@ from typing import Any
 from vlmeval.config import ModelSpec
 from vlmeval.dataset.base import Dataset
 from vlmeval.dataset.registry import dataset_classes
+from vlmeval.dataset.video import VideoMCQDataset, VideoSettings
 from vlmeval.errors import VLMEvalError
 from vlmeval.hardware import parse_cards, visible_names
 from vlmeval.inference.answering import Begun, answer_together, begin, requests
@@ -242,11 +243,13 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "answer_column": dataset.answer_column,
         "data_root": str(dataset.data_root),
         "limit": len(dataset),
+        "video": asdict(dataset.video) if isinstance(dataset, VideoMCQDataset) else None,
     }
 
 
 def _open(about: Mapping[str, Any]) -> Dataset:
     kind = dataset_classes[about["class"]]
+    more: dict[str, Any] = {"video": VideoSettings(**about["video"])} if about["video"] else {}
     whole = kind(
         about["name"],
         Path(about["path"]),
@@ -255,6 +258,7 @@ def _open(about: Mapping[str, Any]) -> Dataset:
         prompt_suffix=about["prompt_suffix"],
         answer_column=about["answer_column"],
         data_root=Path(about["data_root"]),
+        **more,
     )
     return whole.head(about["limit"])
 

@@ -56,6 +56,19 @@ RULES: Mapping[str, Rule] = {
             about="choices; what stands behind `Answer:`",
         ),
         Rule(name="mme_realworld", type="MCQ", module="mme_realworld", about="choices of five, by task"),
+        Rule(
+            name="video_mme",
+            type="MCQ",
+            module="video_choices",
+            function="score_video_mme",
+            about="choices, by duration, domain and task type",
+        ),
+        Rule(
+            name="mvbench", type="MCQ", module="video_choices", function="score_mvbench", about="choices, by task type"
+        ),
+        Rule(
+            name="mlvu", type="MCQ", module="video_choices", function="score_mlvu", about="choices, by task type; M-Avg"
+        ),
         Rule(name="yes_no", type="Y/N", module="yes_no", about="accuracy of yes or no"),
         Rule(name="mme", type="Y/N", module="mme", about="acc + acc+ per category, summed"),
         Rule(name="pope", type="Y/N", module="pope", about="F1 of yes, accuracy, precision, recall"),

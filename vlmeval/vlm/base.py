@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 from urllib.parse import urlparse
@@ -17,6 +18,7 @@ from urllib.parse import urlparse
 from vlmeval.errors import ImageError, SampleError, UsageError
 from vlmeval.placement.workload import ImageLimits
 from vlmeval.types import Answer, Message, Sample, Task
+from vlmeval.videos import Sampling, frame_images, video_source
 from vlmeval.vlm.card_memory import Held, held_by_process
 from vlmeval.vlm.prompt_size import PromptSize
 from vlmeval.vlm.room import MakesRoom
@@ -33,10 +35,44 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 class BaseModel(MakesRoom):
     """A model that answers prompts of text and images. Making one is cheap: weights are loaded by `load()`."""
 
+    takes_video: bool = False
+    """Whether it is given videos as they are. Where not, a video in a prompt becomes its frames, as images."""
+    shows_frames: bool = False
+    """Whether that has happened."""
+
     def generate(self, message: Prompt, task: Task | None = None) -> str:
         """The answer to one prompt, e.g. `generate(["a.jpg", "What is this?"])`. Loads the model when needed."""
         self.load()
-        return self.generate_batch([normalise_prompt(message)], task)[0].text
+        return self.generate_batch([self.shown(normalise_prompt(message))], task)[0].text
+
+    def shown(self, message: Sequence[Message]) -> list[Message]:
+        """The prompt as this model takes it: videos with the frames that it shall see, or as images.
+
+        Raises SampleError for a video that cannot be read. Nothing is decoded.
+        """
+        found: list[Message] = []
+        for part in message:
+            if part["type"] != "video":
+                found.append(part)
+                continue
+            source = video_source(part["value"])  #
+            if self.takes_video:
+                source = replace(source, sampling=self.video_sampling(source.sampling))
+                source.shown()
+                found.append(Message(**{**part, "value": source}))  # type: ignore[typeddict-item]
+                continue
+            self.shows_frames = True
+            frames = [Message(**{**part, "type": "image", "value": frame}) for frame in frame_images(source)]  # type: ignore[typeddict-item]
+            found += self.frame_parts(frames)
+        return found
+
+    def video_sampling(self, sampling: Sampling) -> Sampling:
+        """Which frames it is shown where a benchmark asks for these: the family's own way to spread them."""
+        return sampling
+
+    def frame_parts(self, frames: list[Message]) -> list[Message]:
+        """The frames of one video as parts of a prompt, for a model that takes no video."""
+        return frames
 
     def generate_inner(self, message: list[Message], task: Task | None = None) -> str:
         """The answer to one normalised prompt: the one method a model of your own has to write.
@@ -138,7 +174,11 @@ class BaseModel(MakesRoom):
 
     def stamp(self) -> Mapping[str, Any]:
         """What was chosen on this machine (device, number type, attention), recorded with the results."""
-        return {}
+        return self.video_stamp()
+
+    def video_stamp(self) -> dict[str, Any]:
+        """How videos were shown, where not as they are."""
+        return {"videos": "their frames are shown as images"} if self.shows_frames else {}
 
 
 def normalise_prompt(message: Prompt) -> list[Message]:

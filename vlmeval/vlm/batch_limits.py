@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from vlmeval.conversation import is_conversation, prompts_of
-from vlmeval.errors import ImageError
+from vlmeval.errors import ImageError, VideoError
 from vlmeval.hardware import cpu_cores, host_card
 from vlmeval.images import image_key, image_size
 from vlmeval.placement.cost_model import Workload
@@ -21,8 +21,10 @@ from vlmeval.placement.cutting import Cutting, ImageTokens, together
 from vlmeval.placement.in_flight import card_needs
 from vlmeval.placement.layout import Layout, Replica
 from vlmeval.placement.policy import Plan
+from vlmeval.placement.video_cutting import VideoCutting, joined, video_cutting
 from vlmeval.placement.workload import ImageLimits, cutting
 from vlmeval.types import ImageValue, Message, Task
+from vlmeval.videos import VideoSource, video_source
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.multi_card import MultiCardMixin
 from vlmeval.vlm.prompt_size import PromptSize
@@ -87,14 +89,39 @@ class BatchLimits(MultiCardMixin, BaseModel):
     def _size_of(self, message: Sequence[Message], task: Task | None) -> PromptSize:
         """Of what the model is given in one call."""
         answers = sum(part["type"] == "answer" for part in message)
-        images = [part["value"] for part in message if part["type"] == "image"]
+        images: list[Any] = [part["value"] for part in message if part["type"] == "image"]
+        videos = [video_source(part["value"]) for part in message if part["type"] == "video"]
         text = "".join(str(part["value"]) for part in message if part["type"] == "text")
         keys = [image_key(value) for value in images]
+        tokens = self._cut(keys, images, self.image_limits(task)) if images else ImageTokens()
+        marks = 0
+        if videos:
+            tokens, marks = self._with_videos(tokens, videos, task)
+            keys += [video.key for video in videos]
         return PromptSize(
-            text_tokens=TEMPLATE_TOKENS + _text_tokens(text) + answers * (TEMPLATE_TOKENS + self.most_new_tokens),
-            images=self._cut(keys, images, self.image_limits(task)) if images else ImageTokens(),
+            text_tokens=TEMPLATE_TOKENS
+            + _text_tokens(text)
+            + marks
+            + answers * (TEMPLATE_TOKENS + self.most_new_tokens),
+            images=tokens,
             image_keys=tuple(keys) if all(keys) else (),
         )
+
+    def video_cutting(self, task: Task | None) -> VideoCutting | None:
+        """How the frames of videos are cut; None for a family that takes no videos."""
+        return video_cutting(self.size_config(), self.image_limits(task), self.image_settings())
+
+    def _with_videos(
+        self, images: ImageTokens, videos: Sequence[VideoSource], task: Task | None
+    ) -> tuple[ImageTokens, int]:
+        """With the videos of the prompt, and the tokens written around them. One that cannot be read fails later."""
+        cut = self.video_cutting(task)
+        try:
+            shown = [video.shown() for video in videos]
+        except VideoError:
+            return images, 0
+        found = cut.of(shown) if cut is not None else None
+        return (images, 0) if cut is None or found is None else (joined(images, found), cut.mark_tokens(shown))
 
     def _cut(self, keys: Sequence[str], images: Sequence[ImageValue], limits: ImageLimits) -> ImageTokens:
         if limits not in self._cuttings:

@@ -15,6 +15,7 @@ class ChatPrompts:
     model_path: str
     processor: Any
     system_prompt: str | None
+    takes_video: bool
     custom_prompts: bool
 
     def use_custom_prompt(self, task: Task) -> bool:
@@ -53,11 +54,11 @@ class ChatPrompts:
         if self.system_prompt is not None:
             turns.append({"role": "system", "content": [{"type": "text", "text": self.system_prompt}]})
         for part in message:
-            if part["type"] == "video":
+            if part["type"] == "video" and not self.takes_video:
                 raise SampleError(f"{type(self).__name__} takes texts and images, no video")
             role = part.get("role", "user")
             if not turns or turns[-1]["role"] != role:
                 turns.append({"role": role, "content": []})
             is_text = part["type"] == "text"
-            turns[-1]["content"].append({"type": "text", "text": part["value"]} if is_text else {"type": "image"})
+            turns[-1]["content"].append({"type": "text", "text": part["value"]} if is_text else {"type": part["type"]})
         return turns

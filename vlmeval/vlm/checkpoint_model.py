@@ -182,6 +182,7 @@ class CheckpointModel(HostBatches):
             "quantisation": quantisation_method(self.checkpoint.config),
             "pickled_weights": self.checkpoint.is_pickled,
             **self.placement_stamp(),
+            **self.video_stamp(),
             **self.reuse_stamp(),
         }
 

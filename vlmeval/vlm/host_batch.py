@@ -10,21 +10,25 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vlmeval.errors import SampleError
 from vlmeval.images import image_key, open_image, shrunk
 from vlmeval.types import ImageValue, Message, Task
+from vlmeval.videos import video_source
 from vlmeval.vlm.batch_limits import BatchLimits
 from vlmeval.vlm.chat_prompts import ChatPrompts
 from vlmeval.vlm.image_parts import PIXELS, Features, ImageParts, Part
 from vlmeval.vlm.image_store import CARD_SHARE, FEATURE_BYTES, MOST_IMAGES, ImageStore, PreparedImage
+from vlmeval.vlm.video_frames import ReadyVideo, VideoStore, processor_arguments, ready_video
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     from vlmeval.vlm.stand_ins import StoredImageProcessor
 
+VIDEO_PIXELS = "pixel_values_videos"
 PIXELS_AT_ONCE_ON_CPU = 2**21
 """Numbers encoded at once on a CPU: one large image is quicker by itself, many small ones are together."""
 
@@ -70,8 +74,13 @@ class HostBatches(ChatPrompts, BatchLimits):
         """Prompts as inputs on the host. Raises SampleError for a prompt that cannot be made into any."""
         texts = [self.render(message) for message in batch]
         images = [[self.image_of(part["value"]) for part in message if part["type"] == "image"] for message in batch]
+        videos = [
+            self.video_of(part["value"], task) for message in batch for part in message if part["type"] == "video"
+        ]
         arguments = {"padding": True, "return_tensors": "pt", **self.processor_arguments(task)}
-        return self.host_batch(self._process(text=texts, images=self.arrange_images(images), **arguments), images)
+        arguments.update(processor_arguments(videos))
+        inputs = self._process(text=texts, images=self.arrange_images(images), **arguments)
+        return self.host_batch({name: value for name, value in inputs.items() if name != "video_metadata"}, images)
 
     def host_batch(self, inputs: Mapping[str, Any], images: Sequence[Sequence[PILImage]]) -> HostBatch:
         """Inputs as a processor gives them, of which stand-ins among the images bring the pixels later."""
@@ -89,6 +98,21 @@ class HostBatches(ChatPrompts, BatchLimits):
         from vlmeval.vlm.stand_ins import StandIn
 
         return StandIn(content, lambda: self._opened(value))
+
+    def video_of(self, value: Any, task: Task | None) -> ReadyVideo:
+        """The frames of a video as the model sees them. Raises SampleError."""
+        source, cut = video_source(value), self.video_cutting(task)
+        shown = source.shown()
+        size = cut.frame_size(shown, self.pixel_share) if cut is not None else (shown.width, shown.height)
+        if size is None:
+            raise SampleError(
+                f"video {source.name}: frames of {shown.width} x {shown.height} are refused as too narrow"
+            )
+        return self._videos.get(source, size, ready_video)
+
+    @cached_property
+    def _videos(self) -> VideoStore:
+        return VideoStore()
 
     @property
     def pixel_share(self) -> float:
@@ -146,7 +170,8 @@ class HostBatches(ChatPrompts, BatchLimits):
         images = [image for own in host.images for image in own]
         if not images or self.image_parts is None or self._store is None:
             return self.moved(host.inputs)
-        if not self.reuses_features(model):
+        if not self.reuses_features(model) or VIDEO_PIXELS in host.inputs:
+            # A model takes the features of all that is shown or of nothing.
             return self.with_pixels(host)
         features = self._store.features(images, lambda parts: self._encode(model, parts))
         kept = {name: value for name, value in host.inputs.items() if name not in self.image_parts.vision_only}

@@ -20,6 +20,7 @@ from vlmeval.placement.layout import Layout
 from vlmeval.placement.profile import VISION_ROLES
 from vlmeval.placement.workload import ImageLimits
 from vlmeval.types import Answer, Message, Sample, Task
+from vlmeval.videos import FrameSource
 from vlmeval.vlm.host_batch import HostBatch
 from vlmeval.vlm.image_parts import PIXELS, TileParts
 from vlmeval.vlm.internvl2_templates import ConversationTemplate, find_template
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 IMAGE_START, IMAGE_CONTEXT, IMAGE_END = "<img>", "<IMG_CONTEXT>", "</img>"
 DEFAULT_TILES = 6
-TILES_BY_TRAIT: Mapping[str, int] = {"image_markers": 12, "chart": 12, "document": 18, "fine_print": 24}
+TILES_BY_TRAIT: Mapping[str, int] = {"image_markers": 12, "chart": 12, "document": 18, "fine_print": 24, "video": 1}
 """The most tiles an image is cut into, by what a benchmark declares."""
 TILES_PER_PROMPT = 64
 """Several images share these, so that a prompt with many stays within memory."""
@@ -204,16 +205,24 @@ class InternVLChat(TransformersModel):
         if not self.is_original:
             return super().render(message)
         total = sum(part["type"] == "image" for part in message)
+        word = "Frame" if any(isinstance(part["value"], FrameSource) for part in message) else "Image"
         system, spoken, number = self.system_prompt, [], 0
         for turn in self.conversation(message):
             texts = [part["text"] for part in turn["content"] if part["type"] == "text"]
             if turn["role"] == "system":
                 system = "\n".join(texts)
                 continue
-            text = _in_place(turn["content"]) if in_place else _turn_text(turn["content"], number, total)
+            text = _in_place(turn["content"]) if in_place else _turn_text(turn["content"], number, total, word)
             spoken.append((turn["role"], text))
             number += len(turn["content"]) - len(texts)
         return self.template.prompt(spoken, system)
+
+    def frame_parts(self, frames: list[Message]) -> list[Message]:
+        """Frames by number, as upstream has them; for an original folder its template writes that."""
+        if len(frames) == 1 or self.is_original:
+            return frames
+        numbered = ((Message(type="text", value=f"Frame-{n}: "), frame) for n, frame in enumerate(frames, 1))
+        return [part for pair in numbered for part in pair]
 
     def has_prompt(self, task: Task) -> bool:
         """Every task is worded by the family."""
@@ -285,8 +294,8 @@ def _in_place(content: Sequence[Mapping[str, str]]) -> str:
     return "".join(part["text"] if part["type"] == "text" else f"{IMAGE_CONTEXT}\n" for part in content)
 
 
-def _turn_text(content: Sequence[Mapping[str, str]], images_before: int, images_in_all: int) -> str:
-    """A turn as upstream writes it: images first, numbered if the conversation has several.
+def _turn_text(content: Sequence[Mapping[str, str]], images_before: int, images_in_all: int, word: str) -> str:
+    """A turn as upstream writes it: images first, numbered if the conversation has several; `word` is what they are.
 
     Where images stand between texts, `<Image-2>` in the text says where the second was.
     """
@@ -300,7 +309,7 @@ def _turn_text(content: Sequence[Mapping[str, str]], images_before: int, images_
             body += part["text"]
             continue
         number += 1
-        head += f"Image-{number}: {IMAGE_CONTEXT}\n"
-        body += f"<Image-{number}>"
-        places += f"<Image-{number}>"
+        head += f"{word}-{number}: {IMAGE_CONTEXT}\n"
+        body += f"<{word}-{number}>"
+        places += f"<{word}-{number}>"
     return head + body.replace(places, "") if places else body

@@ -21,7 +21,8 @@ LEAVE_SHARE = 0.25
 STEPS_BETWEEN_LOOKS = 4
 """On a card, how many tokens are made before the host looks who is finished: each look waits for the card."""
 BY_ROW = frozenset({"attention_mask", "cross_attention_mask", "token_type_ids", "mm_token_type_ids"})
-FOR_ALL = frozenset({"image_grid_thw", "cross_attention_states", "mm_encoder_outputs"})
+FOR_ALL = frozenset({"image_grid_thw", "video_grid_thw", "pixel_values_videos", "cross_attention_states",
+                     "mm_encoder_outputs"})  # fmt: skip
 """Arguments that are read with the prompt only, whose first dimension is not the batch."""
 
 

@@ -6,7 +6,8 @@ https://huggingface.co/llava-hf. Prompts are the benchmarks' own, as upstream (V
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vlmeval.errors import SampleError
@@ -15,6 +16,7 @@ from vlmeval.placement.device_map import DeviceMap
 from vlmeval.placement.layout import Layout
 from vlmeval.placement.profile import VISION_ROLES
 from vlmeval.types import Message
+from vlmeval.videos import Sampling, video_source
 from vlmeval.vlm.image_parts import PaddedTileParts
 from vlmeval.vlm.transformers_model import TransformersModel
 
@@ -43,6 +45,7 @@ class LLaVA_OneVision_HF(TransformersModel):
     class_name = "LlavaOnevisionForConditionalGeneration"
     model_types = ("llava_onevision",)
     image_parts = PaddedTileParts()
+    takes_video = True
 
     def __init__(self, model_path: str, **arguments: Any) -> None:
         super().__init__(CONVERTED.get(model_path, model_path), **arguments)
@@ -57,14 +60,33 @@ class LLaVA_OneVision_HF(TransformersModel):
     def conversation(self, message: Sequence[Message]) -> list[dict[str, Any]]:
         """One text a turn, with the image token where an image is: the checkpoints' chat template puts all images of
         a turn before its texts, which loses the order."""
-        mark = self.processor.image_token
+        marks = {"image": self.processor.image_token, "video": self.processor.video_token}
         turns = super().conversation(message)
         for turn in turns:
-            if any(mark in part.get("text", "") for part in turn["content"]):
-                raise SampleError(f"the text holds the image mark {mark!r}, which would stand for an image")
-            text = "".join(part.get("text", f"{mark}\n") for part in turn["content"])
+            for kind, mark in marks.items():
+                if any(mark in part.get("text", "") for part in turn["content"]):
+                    raise SampleError(f"the text holds the {kind} mark {mark!r}, which would stand for one")
+            text = "".join(
+                part["text"] if part["type"] == "text" else f"{marks[part['type']]}\n" for part in turn["content"]
+            )
             turn["content"] = [{"type": "text", "text": text}]
         return turns
+
+    def video_sampling(self, sampling: Sampling) -> Sampling:
+        """As upstream's class takes frames: both ends included."""
+        return replace(sampling, placing="ends_down")
+
+    def groups(self, batch: Sequence[list[Message]]) -> Iterable[Sequence[int]]:
+        """Videos of one call have as many frames each: transformers stacks them."""
+        lengths = [
+            {len(video_source(part["value"]).positions()) for part in message if part["type"] == "video"}  # type: ignore[arg-type]
+            for message in batch
+        ]
+        for found in sorted({tuple(sorted(own)) for own in lengths if own}):
+            if len(found) > 1:
+                raise SampleError(f"videos of {found} frames in one prompt: LLaVA-OneVision takes them of one length")
+        for count in sorted({next(iter(own), 0) for own in lengths}):
+            yield [place for place, own in enumerate(lengths) if next(iter(own), 0) == count]
 
     def arrange_images(self, images: list[list[PILImage]]) -> Any:
         """One list a prompt: from a flat one, processor and model would take every image as alone in its prompt and

@@ -47,11 +47,15 @@ def local_folder(model_path: str, revision: str | None = None) -> Path | None:
 
 
 def image_settings(folder: Path | None) -> Mapping[str, Any]:
-    """What a checkpoint's files say of its image processor; empty where there are none. Raises ModelError."""
+    """What a checkpoint's files say of its image processor, and under "video_processor" of that for videos; empty where
+    there are none. Raises ModelError."""
     if folder is None:
         return {}
-    own = read_json(folder / "processor_config.json").get("image_processor")
-    return own if isinstance(own, dict) else read_json(folder / "preprocessor_config.json")
+    whole = read_json(folder / "processor_config.json")
+    own = whole.get("image_processor")
+    videos = whole.get("video_processor") or read_json(folder / "video_preprocessor_config.json")
+    found = own if isinstance(own, dict) else read_json(folder / "preprocessor_config.json")
+    return {**found, "video_processor": videos} if found else {}
 
 
 class PromptLength:

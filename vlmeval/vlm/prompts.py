@@ -28,5 +28,7 @@ def choice_text(sample: Sample) -> str:
 
 
 def with_images(sample: Sample, text: str) -> list[Message]:
-    """The sample's images in order, then the text."""
-    return [*(Message(type="image", value=image) for image in sample.images), Message(type="text", value=text)]
+    """The sample's images and videos in order, then the text."""
+    images = [Message(type="image", value=image) for image in sample.images]
+    videos = [Message(type="video", value=video) for video in sample.videos]
+    return [*images, *videos, Message(type="text", value=text)]

@@ -17,6 +17,7 @@ from vlmeval.placement.layout import Layout
 from vlmeval.placement.profile import VISION_ROLES
 from vlmeval.placement.workload import ImageLimits
 from vlmeval.types import Message, Sample, Task
+from vlmeval.videos import Sampling
 from vlmeval.vlm.image_parts import ImageParts
 from vlmeval.vlm.prompts import CHINESE_LETTER_ONLY, choice_text, has_chinese, with_images
 from vlmeval.vlm.transformers_model import TransformersModel
@@ -32,6 +33,8 @@ CLASS_NAMES: Mapping[str, str] = {
 }
 """config.json's model_type -> transformers' class."""
 
+LEAST_FRAMES = 4
+"""Of a video that is sampled by rate; qwen-vl-utils' FPS_MIN_FRAMES."""
 LETTER_ONLY = "Please select the correct answer from the options above."
 SMALL_IMAGE_PIXELS = 100 * 28 * 28
 """`min_pixels` where images are crops of words and lines, which the usual minimum would blow up."""
@@ -46,6 +49,7 @@ class Qwen2VLChat(TransformersModel):
 
     model_types: ClassVar[tuple[str, ...]] = tuple(CLASS_NAMES)
     image_parts = ImageParts()
+    takes_video = True
 
     def __init__(
         self, model_path: str, *, min_pixels: int | None = None, max_pixels: int | None = None, **arguments: Any
@@ -76,7 +80,13 @@ class Qwen2VLChat(TransformersModel):
         limits = {"shortest_edge": self.min_pixels, "longest_edge": self.max_pixels}
         # A dict in early transformers 5, later a SizeDict; both are made from these keywords.
         image_processor.size = type(kept)(**{name: value or kept[name] for name, value in limits.items()})
+        if hasattr(processor.video_processor, "cap_pixels_per_frame"):
+            processor.video_processor.cap_pixels_per_frame = False  # frames come in the size they shall have
         return processor
+
+    def video_sampling(self, sampling: Sampling) -> Sampling:
+        """As qwen-vl-utils takes frames: both ends included, an even number, at least four by rate."""
+        return replace(sampling, placing="ends", least=LEAST_FRAMES, multiple=2)
 
     def image_limits(self, task: Task | None) -> ImageLimits:
         """The pixel limits that were given, and the lower one of small images."""

@@ -31,7 +31,7 @@ class Question:
     """What is asked at once: `batch` prompts, each with `images` pictures of one size (width, height in pixels).
 
     The first prompt has `text_tokens` of text, each further one `shorter_by` fewer, so that a batch is padded (on the
-    left). `max_tiles` is InternVL's limit for each picture.
+    left). `max_tiles` is InternVL's limit for each picture. With `frames` each picture is a video of so many.
     """
 
     batch: int = 1
@@ -40,6 +40,7 @@ class Question:
     text_tokens: int = 100
     shorter_by: int = 7
     max_tiles: int = 6
+    frames: int = 0
 
     def __post_init__(self) -> None:
         shortest = self.text_tokens - (self.batch - 1) * self.shorter_by
@@ -67,9 +68,10 @@ def prompt_inputs(config: Any, asked: Question) -> tuple[Inputs, Workload]:
 
     Raises UsageError for a family without a processor here.
     """
-    build = _BUILDERS.get(config.model_type)
+    builders = _VIDEO_BUILDERS if asked.frames else _BUILDERS
+    build = builders.get(config.model_type)
     if build is None:
-        raise UsageError(f"no processor is known here for {config.model_type!r}; known: {', '.join(_BUILDERS)}")
+        raise UsageError(f"no processor is known here for {config.model_type!r}; known: {', '.join(builders)}")
     return build(config, asked)
 
 
@@ -107,7 +109,7 @@ def workload(
         cross_tokens=cross_tokens,
         batch=asked.batch,
         text_tokens=asked.text_tokens,
-        pixel_values=made["pixel_values"].numel() // asked.batch,
+        pixel_values=made["pixel_values_videos" if asked.frames else "pixel_values"].numel() // asked.batch,
         new_tokens=DECODED_TOKENS,
     )
 
@@ -236,6 +238,52 @@ def _internvl(config: Any, asked: Question) -> tuple[Inputs, Workload]:
     )
 
 
+def _qwen_video(config: Any, asked: Question) -> tuple[Inputs, Workload]:
+    """Frames in the size they have, put through transformers' video processor; Qwen3-VL writes between frames."""
+    import transformers
+
+    vision = config.vision_config
+    processor = transformers.Qwen2VLVideoProcessor(
+        patch_size=vision.patch_size, merge_size=vision.spatial_merge_size,
+        temporal_patch_size=vision.temporal_patch_size, do_resize=False, do_sample_frames=False,
+    )  # fmt: skip
+    width, height = asked.size
+    made = processor([torch.zeros(asked.frames, 3, height, width, dtype=torch.uint8)], return_tensors="pt")
+    grid = made["video_grid_thw"]
+    patches, channels = made["pixel_values_videos"].shape
+    tokens = int(grid.prod()) // vision.spatial_merge_size**2
+    inputs = token_ids(asked, config.video_token_id, [tokens] * asked.images)
+    inputs["mm_token_type_ids"] = 2 * (inputs["input_ids"] == config.video_token_id).int()
+    videos = asked.batch * asked.images
+    inputs["video_grid_thw"] = grid.repeat(videos, 1)
+    inputs["pixel_values_videos"] = pixels((videos * patches, channels))
+    return inputs, workload(
+        asked,
+        inputs,
+        image_tokens=tokens * asked.images,
+        vision_tokens=patches * asked.images,
+        largest_image_tokens=int(grid[0, 1:].prod()),
+    )
+
+
+def _llava_onevision_video(config: Any, asked: Question) -> tuple[Inputs, Workload]:
+    side, patch = config.vision_config.image_size, config.vision_config.patch_size
+    tile = (side // patch) ** 2
+    count = asked.frames * (-(-(side // patch) // 2)) ** 2 + 1
+    inputs = token_ids(asked, config.video_token_id, [count] * asked.images)
+    inputs["pixel_values_videos"] = pixels((asked.batch * asked.images, asked.frames, 3, side, side))
+    return inputs, workload(
+        asked,
+        inputs,
+        image_tokens=count * asked.images,
+        vision_tokens=asked.frames * tile * asked.images,
+        largest_image_tokens=tile,
+    )
+
+
+_VIDEO_BUILDERS: Mapping[str, Callable[[Any, Question], tuple[Inputs, Workload]]] = {
+    "qwen2_vl": _qwen_video, "llava_onevision": _llava_onevision_video,
+}  # fmt: skip
 _BUILDERS: Mapping[str, Callable[[Any, Question], tuple[Inputs, Workload]]] = {
     "qwen2_vl": _qwen, "qwen2_5_vl": _qwen, "qwen3_vl": _qwen, "qwen3_vl_moe": _qwen,
     "llava_onevision": _llava_onevision, "mllama": _mllama, "internvl": _internvl,
