@@ -13,11 +13,12 @@ import pytest
 import vlmeval
 
 PACKAGE = Path(vlmeval.__file__).parent
-SHARED = {"errors", "types", "images", "storage"}
+SHARED = {"errors", "types", "images", "storage", "conversation"}
 ALLOWED = {
     "errors": set(),
     "types": {"images", "errors"},
     "images": {"errors", "types"},
+    "conversation": {"types"},
     "storage": {"errors"},
     "hardware": {"errors", "types"},
     "placement": SHARED | {"hardware"},

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from vlmeval.images import ImageSource
 
-TaskType = Literal["MCQ", "Y/N", "VQA"]
-Layout = Literal["choices", "yes_no", "words", "ocrbench"]
+TaskType = Literal["MCQ", "Y/N", "VQA", "MT"]
+"""Choices, yes or no, words, or a conversation of several turns."""
+Layout = Literal["choices", "yes_no", "words", "ocrbench", "turns"]
 """Which of upstream's result files a score is written to."""
 Index = Union[int, str]
 """A sample's name within its benchmark: int where every row of the file has one, else str."""
@@ -26,9 +27,11 @@ class Message(TypedDict, total=False):
 
     `type` is "text", "image" or "video"; `value` the text, or for an image an `ImageValue`;
     `role` is "user" unless said otherwise ("system" opens a conversation, "assistant" is an earlier turn).
+    "answer" (no value, role "assistant") stands where the model's own answer goes, so that one list is a conversation
+    of several turns; see `conversation`. Models never see it: what they are given ends where they go on.
     """
 
-    type: Literal["text", "image", "video"]
+    type: Literal["text", "image", "video", "answer"]
     value: ImageValue
     role: Literal["system", "user", "assistant"]
 
@@ -74,11 +77,15 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSize:
-    """What one sample asks of a model's memory: width and height of each image, and the text without the images."""
+    """What one prompt asks of a model's memory: width and height of each image, and the text without the images.
+
+    `earlier_answers` are answers of the model's own that stand in the prompt, of a length nobody knows before.
+    """
 
     index: Index
     images: tuple[tuple[int, int], ...]
     text: str
+    earlier_answers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +101,11 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One finished sample, as the journal has it. `fingerprint` is that of its prompt, images included."""
+    """One finished sample, as the journal has it. `fingerprint` is that of its prompt, images included.
+
+    Of a conversation `prediction` is the list of its answers in one cell (`conversation.texts_as_cell`), `thinking`
+    likewise where there is any; tokens and seconds are sums over its turns.
+    """
 
     index: Index
     status: Literal["ok", "failed"]
@@ -181,7 +192,7 @@ class Score:
         """
         theirs = {row.index: row for row in other.rows}
         pairs = ((row, theirs[row.index]) for row in self.rows if row.index in theirs)
-        if self.layout in ("words", "ocrbench"):
+        if self.layout in ("words", "ocrbench", "turns"):
             return tuple((a, b) for a, b in pairs if a.hit != b.hit)
         return tuple((a, b) for a, b in pairs if (a.hit, a.extracted) != (b.hit, b.extracted))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import conversations
 from tests.dataset.tsv_files import row, write_tsv
 from vlmeval.cli.main import main
 from vlmeval.cli.samples_seen import SamplesSeen, Seen
@@ -229,3 +230,26 @@ def test_the_longest_prompt_is_found_with_few_counts_and_never_underestimated() 
     for sample in (seen("a b c", 50), seen("a b c d", 40)):
         images.add(sample)
     assert images.longest_prompt(Words()).length == 53
+
+
+def test_conversations_count_by_the_turn_with_the_longest_history(tmp_path: Path) -> None:
+    path = conversations.write(tmp_path / "MMDU.tsv", conversations.rows([1, 5]))
+    limits = {"max_new_tokens": 100}
+    work, notes = work_of("Qwen2-VL-7B-Instruct", open_dataset(path), arguments=limits)
+    assert work.new_tokens == 100
+    assert notes[0].startswith("sample 1 of MMDU (turn 3): 56x48, ")
+    assert work.text_tokens > 2 * 100
+    assert any("248 of these are room for the model's earlier answers at their longest" in note for note in notes)
+    longer, _ = work_of("Qwen2-VL-7B-Instruct", open_dataset(path), arguments={"max_new_tokens": 1000})
+    assert longer.text_tokens - work.text_tokens == 2 * 900
+    _, told = work_of("Qwen2-VL-7B-Instruct", absent=[Task(name="MMDU", type="MT")])
+    assert told[0] == "MMDU is not here: the largest image allowed, 512 text tokens, one turn assumed"
+
+
+def test_an_image_that_is_cut_finer_while_it_is_alone_decides_by_the_first_turn(tmp_path: Path) -> None:
+    """LLaVA-OneVision: tiles for one image, none for two."""
+    cells = conversations.rows([3])[0]
+    large = f"[{json.dumps(picture_cell(1600, 1600))}, {json.dumps(picture_cell(100, 100))}]"
+    both = conversations.write(tmp_path / "MMDU.tsv", [{**cells, "image": large}])
+    work, _ = work_of("llava-onevision-qwen2-7b-ov-hf", open_dataset(both), arguments={"max_new_tokens": 8})
+    assert work.vision_tokens > 3 * 729, "the first turn's, not the second's of two images"

@@ -48,7 +48,9 @@ def test_missing_image_file_is_not_read_out_to_the_model() -> None:
         normalise_prompt(["nowhere/cat.jpg", "What?"])
 
 
-@pytest.mark.parametrize("prompt", [3, None, [], [3], {"type": "sound", "value": 1}, {"type": "text"}, b"x"])
+@pytest.mark.parametrize(
+    "prompt", [3, None, [], [3], {"type": "sound", "value": 1}, {"type": "text"}, b"x", [{"type": "answer"}]]
+)
 def test_what_is_no_prompt(prompt: Any) -> None:
     with pytest.raises(UsageError):
         normalise_prompt(prompt)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from vlmeval.answers.tables import AnswerTable, read_table
+from vlmeval.conversation import texts_as_cell, texts_of_cell
 from vlmeval.errors import DatasetError, UnknownNameError
 from vlmeval.inference.journal import read_journal
 from vlmeval.storage import storage_error
@@ -85,6 +86,7 @@ def _from_journal(path: Path, indices: Sequence[Index]) -> Answers:
 
 
 def _from_table(table: AnswerTable, indices: Sequence[Index], repeated: Repeated) -> Answers:
+    table = _with_turns_joined(table)
     name_at, text_at, thinking_at = table.column("index"), table.column("prediction"), table.find("thinking")
     rows, unknown, nameless, twice = _matched(table, name_at, text_at, indices, repeated)
     predictions = {}
@@ -95,6 +97,22 @@ def _from_table(table: AnswerTable, indices: Sequence[Index], repeated: Repeated
     cells = {index: dict(zip(table.columns, row, strict=True)) for index, row in rows.items()}
     notes = _table_notes(table, predictions.values(), unknown, nameless, twice, repeated)
     return Answers(path=table.path, is_journal=False, predictions=predictions, rows=cells, notes=notes)
+
+
+def _with_turns_joined(table: AnswerTable) -> AnswerTable:
+    """VLMEvalKit's older tables of conversations have the turns in `prediction_0`, `prediction_1`, ... and their number
+    in `nturn`: the same with the column `prediction`, as it writes them now."""
+    at = [table.find(f"prediction_{turn}") for turn in range(len(table.columns))]
+    places = [place for place in at if place is not None]
+    count_at = table.find("nturn")
+    if table.find("prediction") is not None or not places or count_at is None:
+        return table
+    rows = []
+    for row in table.rows:
+        count = row[count_at].strip().removesuffix(".0")
+        said = [row[place] for place in places][: int(count) if count.isdigit() else None]
+        rows.append([*row, texts_as_cell(said)])
+    return AnswerTable(path=table.path, columns=(*table.columns, "prediction"), rows=rows)
 
 
 def _matched(
@@ -136,6 +154,11 @@ def _index(name: str, known: Mapping[str, Index], integers: bool) -> Index | Non
 
 
 def _prediction(index: Index, text: str, thinking: str) -> Prediction:
+    if text.startswith("[") and FAILURE in text:
+        for turn, said in enumerate(texts_of_cell(text) or (), 1):
+            if said.startswith(FAILURE):
+                failed = _prediction(index, said, thinking)
+                return replace(failed, error=f"turn {turn}: {failed.error}")
     if text.startswith(FAILURE):
         error = text.removeprefix(FAILURE).lstrip(". ") or "no reason given"
         return Prediction(index=index, status="failed", fingerprint="", error=error)
@@ -145,6 +168,8 @@ def _prediction(index: Index, text: str, thinking: str) -> Prediction:
 def _refuse_none(path: Path, found: Mapping[Index, object], unknown: Sequence[str], indices: Sequence[Index]) -> None:
     if found:
         return
+    if not unknown:
+        raise DatasetError(f"{path} has no answers: nothing stands in it but the names of its columns")
     raise DatasetError(
         f"{path}: not one of its {len(unknown)} indices ({_few(unknown)}) is an index of the benchmark, whose "
         f"{len(indices)} rows begin {_few(indices)}; are these answers to another benchmark?"

@@ -9,9 +9,11 @@ from dataclasses import asdict
 
 from vlmeval.cli.screen import say
 from vlmeval.dataset.base import Dataset
-from vlmeval.dataset.doctor import FEW, Examined, Finding, examine, option_columns, with_answers_from
+from vlmeval.dataset.doctor import FEW, Examined, Finding, examine, option_columns, with_answers_from, with_options_from
 from vlmeval.dataset.doctor_answers import answer_findings
 from vlmeval.dataset.doctor_losses import loss_findings
+from vlmeval.dataset.doctor_turns import turn_findings
+from vlmeval.dataset.multi_turn import holds_conversations
 from vlmeval.dataset.progress import BytesProgress
 from vlmeval.dataset.registry import DatasetPlan, resolve_dataset
 from vlmeval.dataset.row_images import image_folder
@@ -43,16 +45,20 @@ def _findings(plan: DatasetPlan) -> list[Finding]:
     if plan.fetch and not plan.on_disk:
         plan.open()  # fetches it, or says why it cannot be had
     progress = BytesProgress(f"reading {plan.path.name}", plan.path.stat().st_size if plan.on_disk else None)
+    known = plan.dataset_class or Dataset
     try:
-        examined = examine(plan.path, image_folder(plan.path, plan.data_root), progress)
+        examined = examine(plan.path, image_folder(plan.path, plan.data_root), progress, known.needed_columns)
     finally:
         progress.close()
     shape = f"{len(examined.rows)} rows, {len(examined.columns)} columns: {', '.join(examined.columns)}"
     findings = [Finding(severity="note", what=shape), *examined.findings]
-    examined = with_answers_from(examined, plan.answer_column)
+    examined = with_options_from(with_answers_from(examined, plan.answer_column), known.options_column)
     kind = plan.dataset_class.type if plan.dataset_class else _kind(examined)
     if "index" in examined.columns:
-        findings += answer_findings(examined, kind, "circular" in plan.traits)
+        of_kind = (
+            turn_findings(examined) if kind == "MT" else answer_findings(examined, kind, "circular" in plan.traits)
+        )
+        findings += of_kind
     return findings + list(_when_open(plan, examined))
 
 
@@ -71,6 +77,8 @@ def _kind(examined: Examined) -> TaskType:
     """As `open_dataset` guesses it, for a file in no table."""
     if len(option_columns(examined.columns)) > 1:
         return "MCQ"
+    if holds_conversations([row.cells.get("question", "") for row in examined.rows[:FEW]]):
+        return "MT"
     answers = {row.cells.get("answer", "").strip().lower() for row in examined.rows}
     return "Y/N" if answers and answers <= {"yes", "no"} else "VQA"
 

@@ -120,7 +120,10 @@ def _judged_score(
     version = f"{rule.name} v{getattr(functions, 'VERSION', 1)}"
     settled: dict[Index, Verdict] = {}
     questions: list[Question[Verdict]] = []
-    for sample, text in _answered(dataset, predictions):
+    whole = list(_answered(dataset, predictions))
+    turns_of = getattr(functions, "turns_of", None)
+    judged = [turn for row in whole for turn in turns_of(*row)] if turns_of else whole
+    for sample, text in judged:
         verdict = functions.settled(sample, text)
         if verdict is not None:
             settled[sample.index] = verdict
@@ -129,7 +132,8 @@ def _judged_score(
     said = _ask(judge, questions, f"{dataset.name}, {protocol}")
     answers = dataset.answers(predictions, protocol, seed=seed)
     score = functions.score_verdicts(answers, {**settled, **said.found})
-    notes = said.notes(judge.name, len(dataset), "no verdict")
+    of, what = (len(judged), "turns") if turns_of else (len(dataset), "rows")
+    notes = said.notes(judge.name, of, "no verdict", what)
     return replace(score, judge=f"{judge.name}, {version}", notes=(*score.notes, *notes))
 
 

@@ -24,7 +24,7 @@ FAMILIES = {
 }
 """Class -> what its models are called; a class that is not here goes by its own name."""
 
-TASK_TYPES: tuple[TaskType, ...] = ("MCQ", "Y/N", "VQA")
+TASK_TYPES: tuple[TaskType, ...] = ("MCQ", "Y/N", "VQA", "MT")
 
 
 def list_names(options: argparse.Namespace) -> int:

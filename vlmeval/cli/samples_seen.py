@@ -21,7 +21,8 @@ COMPONENTS = ("images", "vision_tokens", "image_tokens", "cross_tokens", "larges
 class Seen:
     """One sample as the model would meet it. `bound` is at least the tokens of its text.
 
-    `text` is None where `bound` is what the user said, so that there is nothing to count.
+    `text` is None where `bound` is what the user said, so that there is nothing to count. `earlier_tokens` of `bound`
+    are for the model's own earlier answers in a conversation.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Seen:
     images: ImageTokens
     bound: int
     text: str | None = None
+    earlier_tokens: int = 0
 
     @property
     def longest(self) -> int:
@@ -94,6 +96,8 @@ class SamplesSeen:
             tokens = sample.bound if sample.text is None else lengths.count(sample.text, len(sample.sizes))
             if tokens is None:
                 return Longest(sample=sample, text_tokens=sample.bound, counted=False)
+            if sample.text is not None:
+                tokens += sample.earlier_tokens
             found = Longest(sample=sample, text_tokens=tokens, counted=True)
             best = found if best is None or found.length > best.length else best
         if best is None:

@@ -28,6 +28,8 @@ from vlmeval.vlm.prompt_length import PromptLength, image_settings, local_folder
 
 DEFAULT_TEXT_TOKENS = 512
 DEFAULT_NEW_TOKENS = 512
+TURN_TOKENS = 24
+"""What a chat template puts around a question and an earlier answer, at most some 12 in the families' own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,7 @@ def _add(seen: SamplesSeen, asked: _Asked, dataset: Dataset) -> int:
     """Add the samples of a benchmark. Returns how many will fail, because model or processor refuses their images."""
     cut, given, refused = asked.cutting(dataset.task), asked.given, 0
     allowed = getattr(asked.model, "max_image_pixels", DEFAULT_MAX_IMAGE_PIXELS)
+    longest_answer = new_tokens(asked.model, dataset.task)
     for size in dataset.prompt_sizes(_wording(asked.model, dataset)):
         sizes = size.images
         if given.has_images:
@@ -163,9 +166,11 @@ def _add(seen: SamplesSeen, asked: _Asked, dataset: Dataset) -> int:
             refused += 1
             continue
         text = size.text if given.text_tokens is None else None
-        bound = given.text_tokens or asked.lengths.bound(size.text, len(sizes))
+        earlier = 0 if given.text_tokens else size.earlier_answers * (TURN_TOKENS + longest_answer)
+        bound = given.text_tokens or asked.lengths.bound(size.text, len(sizes)) + earlier
         name = f"sample {size.index} of {dataset.name}"
-        seen.add(Seen(name=name, sizes=sizes, images=images, bound=bound, text=text))
+        name += f" (turn {size.earlier_answers + 1})" if dataset.task.type == "MT" else ""
+        seen.add(Seen(name=name, sizes=sizes, images=images, bound=bound, text=text, earlier_tokens=earlier))
     return refused
 
 
@@ -194,6 +199,11 @@ def _told(seen: SamplesSeen, longest: Longest, asked: _Asked) -> list[str]:
             f"most to see: {most.name}, {most.pictures}",
             f"longest prompt: {longest.sample.name}, {longest.sample.pictures}, {text}",
         ]
+    if longest.sample.earlier_tokens:
+        lines.append(
+            f"{longest.sample.earlier_tokens} of these are room for the model's earlier answers at their longest; "
+            "--max-tokens lowers that"
+        )
     if not longest.counted and not asked.lengths.is_exact:
         lines.append("text is counted by its bytes, at most a token each: the checkpoint's tokenizer is not here")
     return lines
@@ -205,6 +215,7 @@ def _assumption(task: Task | None, given: Given) -> str:
     parts += [] if given.text_tokens else [f"{DEFAULT_TEXT_TOKENS} text tokens"]
     if not parts:
         return ""
+    parts += ["one turn"] if task and task.type == "MT" else []
     return f"{f'{task.name} is not here' if task else 'no benchmark is named'}: {', '.join(parts)} assumed"
 
 

@@ -16,13 +16,15 @@ from vlmeval.dataset.base import Dataset, checked_rule, index_with_progress
 from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.known import DatasetSpec, supported_datasets, traits_of_unknown
 from vlmeval.dataset.listing import dataset_listing, dataset_names
-from vlmeval.dataset.mcq import HRBenchDataset, ImageMCQDataset
-from vlmeval.dataset.mmmu import MMMUDataset, MMMUProDataset
-from vlmeval.dataset.tsv_index import TsvIndex, check_file
+from vlmeval.dataset.mcq import HRBenchDataset, ImageMCQDataset, MMERealWorld
+from vlmeval.dataset.mmmu import MMMUDataset, MMMUProDataset, MMMUProStepwise, MMMUProVision, MMMUProVisionStepwise
+from vlmeval.dataset.multi_turn import ImageMTDataset, MMDUDataset, MMMTBenchDataset, holds_conversations
+from vlmeval.dataset.tsv_index import NEEDED, TsvIndex, check_file
 from vlmeval.dataset.vqa import (
     ImageVQADataset,
     LLaVABench,
     MathVerse,
+    MathVerseStepwise,
     MathVision,
     MathVista,
     MMVet,
@@ -47,8 +49,10 @@ __all__ = [
 dataset_classes: dict[str, type[Dataset]] = {
     kind.__name__: kind
     for kind in (
-        ImageMCQDataset, MMMUDataset, MMMUProDataset, HRBenchDataset, ImageYORNDataset, ImageVQADataset, OCRBench,
-        VizWiz, MathVista, MathVision, MathVerse, MMVet, LLaVABench,
+        ImageMCQDataset, MMMUDataset, MMMUProDataset, MMMUProStepwise, MMMUProVision, MMMUProVisionStepwise,
+        HRBenchDataset, MMERealWorld, ImageYORNDataset, ImageVQADataset, OCRBench, VizWiz, MathVista, MathVision,
+        MathVerse, MathVerseStepwise, MMVet, LLaVABench,
+        ImageMTDataset, MMDUDataset, MMMTBenchDataset,
     )
 }  # fmt: skip
 """The classes a config may name, by upstream's names."""
@@ -102,7 +106,7 @@ class DatasetPlan:
             if self.spec is None or not self.spec.full_file:
                 raise
             return self._stand_in(self.spec, error)
-        index = index_with_progress(self.path)
+        index = index_with_progress(self.path, self.dataset_class.needed_columns if self.dataset_class else NEEDED)
         kind, notes = (self.dataset_class, ()) if self.dataset_class else _guess_class(self.name, index, self.scoring)
         return kind(
             self.name,
@@ -319,11 +323,17 @@ def _text(where: str, settings: Mapping[str, object], key: str) -> str | None:
 
 def _guess_class(name: str, index: TsvIndex, scoring: str) -> tuple[type[Dataset], tuple[str, ...]]:
     """The kind of a TSV that is in no table, by its rule or its columns, and a line that says so."""
-    by_type: dict[str, type[Dataset]] = {"MCQ": ImageMCQDataset, "Y/N": ImageYORNDataset, "VQA": ImageVQADataset}
+    by_type: dict[str, type[Dataset]] = {
+        "MCQ": ImageMCQDataset, "Y/N": ImageYORNDataset, "VQA": ImageVQADataset, "MT": ImageMTDataset,
+    }  # fmt: skip
     if scoring:
         kind, why = by_type[find_rule(scoring).type], f"its rule is {scoring}"
     elif "A" in index.columns and "B" in index.columns:
         kind, why = ImageMCQDataset, "it has option columns"
+    elif holds_conversations(
+        [row.cells[index.text_columns.index("question")] for row in index.rows(0, min(5, len(index)))]
+    ):
+        kind, why = ImageMTDataset, "its questions are lists of turns"
     elif "answer" in index.columns and {a.strip().lower() for a in index.distinct("answer", 9)} <= {"yes", "no"}:
         kind, why = ImageYORNDataset, "its answers are all yes or no"
     else:

@@ -1,12 +1,19 @@
-"""From samples to predictions: prompts, what is left to do, and the loop that answers it."""
+"""From samples to predictions: prompts, what is left to do, and the loop that answers it.
+
+Conversations of a batch go through their first turn together, then through the second with the first answers filled in,
+and so on; one that has fewer turns is finished earlier. Each turn is a batch of prompts like any other: it may be
+halved, or answered in several parts, and what was answered before stays. A record is made of a whole conversation.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
+from vlmeval.conversation import is_conversation, prompt_of_turn, texts_as_cell, turns_in
 from vlmeval.errors import OutOfMemorySampleError, SampleError
 from vlmeval.inference import ladder
 from vlmeval.inference.batches import plan_pieces
@@ -40,11 +47,33 @@ class Benchmark(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One sample with its prompt, ready to be answered."""
+    """One sample with its prompt, ready to be answered. `fingerprint` is that of the whole `message`; `said` are the
+    answers to the first turns of a conversation, `seconds` what they took."""
 
     sample: Sample
     message: list[Message]
     fingerprint: str
+    said: tuple[Answer, ...] = ()
+    seconds: float = 0.0
+
+    @cached_property
+    def turns(self) -> int:
+        """How many answers it takes; 1 where it is no conversation."""
+        return turns_in(self.message)
+
+    @cached_property
+    def prompt(self) -> list[Message]:
+        """What the model is given next."""
+        return prompt_of_turn(self.message, [answer.text for answer in self.said])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every turn has its answer."""
+        return len(self.said) == self.turns
+
+    def after(self, reply: Answer, seconds: float) -> Request:
+        """The same with one more answer."""
+        return replace(self, said=(*self.said, reply), seconds=self.seconds + seconds)
 
 
 def requests(model: BaseModel, benchmark: Benchmark, samples: Iterable[Sample]) -> Iterator[Request]:
@@ -114,7 +143,7 @@ def _begun(model: BaseModel, task: Task, batches: Sequence[list[Request]]) -> It
 
 def begin(model: BaseModel, task: Task, batch: Sequence[Request]) -> list[Begun]:
     """Begin with what the host can do for a batch before its turn; in parts where memory ran out with as much."""
-    messages = [request.message for request in _answerable(batch)]
+    messages = [request.prompt for request in _answerable(batch)]
     if len(messages) > 1 and model.parts_of_a_batch() > 1:
         return [Begun(batch=batch)]  # several batches in flight are prepared beside each other anyway
     if len(messages) > 1 and model.is_too_much(messages, task):
@@ -142,59 +171,74 @@ def answer_together(
 ) -> Iterator[Prediction]:
     """Answer one batch, in parts that are in flight at once where the model gains by that and this `is_part` of none;
     where it cannot be answered as one, its halves. `begun` is what was prepared for it, `tried`
-    what was done about memory for a larger batch of which these are a part."""
-    answerable = _answerable(batch)
+    what was done about memory for a larger batch of which these are a part. Conversations are answered to their end."""
     for request in batch:
         if request.sample.image_error:
             yield _failed(request, request.sample.image_error, 0.0)
-    if not answerable:
-        return
-    if begun is None and not is_part and len(answerable) > 1 and model.parts_of_a_batch() > 1:
-        yield from _answer_in_flight(model, task, answerable, seed)
-        return
-    messages = [request.message for request in answerable]
-    if len(answerable) > 1 and model.is_too_much(messages, task):  # since it was begun
-        for half in _halves(answerable):
+    asked = _answerable(batch)
+    if any(request.turns > 1 for request in asked):
+        model.keep_images(sum(part["type"] == "image" for request in asked for part in request.message))
+    while asked:
+        if begun is None and not is_part and len(asked) > 1 and model.parts_of_a_batch() > 1:
+            answered = yield from _answer_in_flight(model, task, asked, seed)
+        else:
+            answered = yield from _answer_turn(model, task, asked, seed, begun, tried)
+        yield from (_ok(request) for request in answered if request.is_finished)
+        asked = [request for request in answered if not request.is_finished]
+        begun, tried = None, ()
+
+
+Turn = Generator[Prediction, None, list[Request]]
+"""Gives the requests that have one more answer now; before, the records of those that failed or are finished."""
+
+
+def _answer_turn(
+    model: BaseModel, task: Task, batch: Sequence[Request], seed: int, begun: Answers | None, tried: Sequence[str]
+) -> Turn:
+    """Put the next prompt of each; where they cannot be answered as one, its halves, these to their end."""
+    messages = [request.prompt for request in batch]
+    if len(batch) > 1 and model.is_too_much(messages, task):  # since it was begun
+        for half in _halves(batch):
             yield from answer_together(model, task, half, seed, tried=tried, is_part=True)
-        return
+        return []
     started = time.perf_counter()
     try:
         answers = ladder.generate(
-            model, task, messages, _batch_seed(seed, answerable), about=_named(answerable), tried=tried, begun=begun
+            model, task, messages, _batch_seed(seed, batch), about=_named(batch), tried=tried, begun=begun
         )
     except SampleError as error:
-        if len(answerable) > 1:
+        if len(batch) > 1:
             if isinstance(error, OutOfMemorySampleError):
                 tried = error.tried
                 model.remember_too_much(messages, task)
             # Halves: one that cannot be answered is found, and what was only too much at once stays together.
-            for half in _halves(answerable):
+            for half in _halves(batch):
                 yield from answer_together(model, task, half, seed, tried=tried, is_part=True)
         else:
-            yield _failed(answerable[0], str(error), time.perf_counter() - started)
-        return
-    seconds = (time.perf_counter() - started) / len(answerable)
-    for request, reply in zip(answerable, answers, strict=True):
-        yield _ok(request, reply, seconds)
+            yield _failed(batch[0], str(error), time.perf_counter() - started)
+        return []
+    seconds = (time.perf_counter() - started) / len(batch)
+    return [request.after(reply, seconds) for request, reply in zip(batch, answers, strict=True)]
 
 
-def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], seed: int) -> Iterator[Prediction]:
+def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], seed: int) -> Turn:
     """Answer a batch in as many parts as are in flight at once; a part that fails is answered as any other batch.
 
     A model that gains by it counts its memory for batches in such parts (`vlm/batch_limits.py`).
     """
     parts = _parts(batch, model.parts_of_a_batch())
-    while any(len(part) > 1 and model.is_too_much([one.message for one in part], task) for part in parts):
+    while any(len(part) > 1 and model.is_too_much([one.prompt for one in part], task) for part in parts):
         parts = _parts(batch, 2 * len(parts))
     started = time.perf_counter()
-    outcomes = model.generate_batches([[request.message for request in part] for part in parts], task)
+    outcomes = model.generate_batches([[request.prompt for request in part] for part in parts], task)
     seconds = (time.perf_counter() - started) / len(batch)
+    answered: list[Request] = []
     for part, outcome in zip(parts, outcomes, strict=True):
         if isinstance(outcome, SampleError):
             yield from answer_together(model, task, part, seed, is_part=True)
         else:
-            for request, reply in zip(part, outcome, strict=True):
-                yield _ok(request, reply, seconds)
+            answered += [request.after(reply, seconds) for request, reply in zip(part, outcome, strict=True)]
+    return answered
 
 
 def _parts(batch: Sequence[Request], count: int) -> list[Sequence[Request]]:
@@ -208,29 +252,42 @@ def _named(batch: Sequence[Request]) -> str:
 
 
 def _batch_seed(seed: int, batch: Sequence[Request]) -> int:
-    """Depends on the prompt alone, so that a sampled answer is the same in any order and after a resume."""
-    return (seed + int(batch[0].fingerprint[:15], 16)) % 2**63
+    """Depends on prompt and turn alone, so that a sampled answer is the same in any order and after a resume."""
+    return (seed + int(batch[0].fingerprint[:15], 16) + len(batch[0].said)) % 2**63
 
 
-def _ok(request: Request, reply: Answer, seconds: float) -> Prediction:
+def _ok(request: Request) -> Prediction:
+    """Of a conversation: the answers as a list in one cell, as upstream has them, and what all turns took together."""
+    said, first = request.said, request.said[0]
+    is_one = not is_conversation(request.message)
     return Prediction(
         index=request.sample.index,
         status="ok",
         fingerprint=request.fingerprint,
-        prediction=reply.text,
-        thinking=reply.thinking,
-        prompt_tokens=reply.prompt_tokens,
-        new_tokens=reply.new_tokens,
-        seconds=round(seconds, 6),
-        notes=reply.notes,
+        prediction=first.text if is_one else texts_as_cell([answer.text for answer in said]),
+        thinking=first.thinking
+        if is_one or not any(a.thinking for a in said)
+        else texts_as_cell([a.thinking for a in said]),
+        prompt_tokens=_sum([answer.prompt_tokens for answer in said]),
+        new_tokens=_sum([answer.new_tokens for answer in said]),
+        seconds=round(request.seconds, 6),
+        notes=tuple(dict.fromkeys(note for answer in said for note in answer.notes)),
     )
 
 
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
 def _failed(request: Request, error: str, seconds: float) -> Prediction:
+    """Without the answers to earlier turns: a conversation is never half scored."""
+    if is_conversation(request.message):
+        error = f"turn {len(request.said) + 1} of {request.turns}: {error}"
     return Prediction(
         index=request.sample.index,
         status="failed",
         fingerprint=request.fingerprint,
         error=error,
-        seconds=round(seconds, 6),
+        seconds=round(request.seconds + seconds, 6),
     )

@@ -17,7 +17,8 @@ def prompt_fingerprint(message: Sequence[Message]) -> str:
     """Identifies a prompt: its texts, roles and the content of its images, in order."""
     digest = hashlib.sha256()
     for part in message:
-        content = _content_digest(part["value"]) if part["type"] != "text" else part["value"]
+        value = part.get("value", "")
+        content = value if part["type"] in ("text", "answer") else _content_digest(value)
         digest.update(json.dumps([part["type"], part.get("role", "user"), content], ensure_ascii=True).encode())
     return digest.hexdigest()[:24]
 

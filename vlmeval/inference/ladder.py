@@ -93,10 +93,10 @@ def generate(
 
 def climbed(records: Mapping[Index, Prediction]) -> dict[str, list[Index]]:
     """The samples that were answered after room was made, and of these the ones whose images were made smaller."""
-    after = {index: note for index, record in records.items() for note in record.notes if note.startswith(NOTE)}
+    after = {index: [note for note in record.notes if note.startswith(NOTE)] for index, record in records.items()}
     return {
-        "answered_after": list(after),
-        "fewer_pixels": [index for index, note in after.items() if FEWER_PIXELS in note],
+        "answered_after": [index for index, notes in after.items() if notes],
+        "fewer_pixels": [index for index, notes in after.items() if any(FEWER_PIXELS in note for note in notes)],
     }
 
 

@@ -52,17 +52,18 @@ class Judged(Generic[T]):
     unread: tuple[Index, ...]
     unanswered: Mapping[Index, str]
 
-    def notes(self, judge: str, rows: int, fate: str) -> tuple[str, ...]:
-        """The counts in words; `fate` is what becomes of rows without a verdict."""
+    def notes(self, judge: str, rows: int, fate: str, what: str = "rows") -> tuple[str, ...]:
+        """The counts in words; `fate` is what becomes of rows (or `what` is judged) without a verdict."""
         lines = [
-            f"judge {judge}: asked about {self.asked} of {rows} rows, {self.from_cache} replies were there already"
+            f"judge {judge}: asked about {self.asked} of {rows} {what}, {self.from_cache} replies were there already"
         ]
         if self.unread:
             lines.append(f"judge {judge}: {len(self.unread)} replies could not be read ({_few(self.unread)}): {fate}")
         if self.unanswered:
             why = next(iter(self.unanswered.values()))
+            about = f"{len(self.unanswered)} {what} ({_few(tuple(self.unanswered))})"
             lines.append(
-                f"judge {judge}: no reply about {len(self.unanswered)} rows ({_few(tuple(self.unanswered))}): {fate}; "
+                f"judge {judge}: no reply about {about}: {fate}; "
                 f"the same command asks again about these; the first failed because: {why}"
             )
         return tuple(lines)

@@ -7,7 +7,9 @@
     {model}_{dataset}_score.json                    both protocols: intervals, counts, every row, the run's stamps
 
 Yes or no instead: `_auxmatch.xlsx` (+ extracted, score) and `_score.csv`. Words: `_results.xlsx` (+ eval_gt, eval_pred,
-eval_match, eval_score) and `_acc.csv`, percent. OCRBench: `_results.xlsx` and upstream's `_score.json`. Where
+eval_match, eval_score) and `_acc.csv`, percent. Conversations: `_results.xlsx` (+ eval_pred, the overall grades of the
+turns, and eval_score) and `_{judge}_score.csv`, means of grades times 10.
+OCRBench: `_results.xlsx` and upstream's `_score.json`. Where
 upstream's table is called `_score.json`, ours is `_protocols.json`.
 
 They are made from the journal's predictions and are never read back for a score: a spreadsheet turns `None`, `NA` and
@@ -32,6 +34,7 @@ RESULT_SUFFIX: Mapping[Layout, str] = {
     "yes_no": "auxmatch",
     "words": "results",
     "ocrbench": "results",
+    "turns": "results",
 }
 _EVAL_COLUMNS = ("eval_gt", "eval_pred", "eval_match", "eval_score")
 OUR_COLUMNS: Mapping[Layout, tuple[str, ...]] = {
@@ -39,6 +42,7 @@ OUR_COLUMNS: Mapping[Layout, tuple[str, ...]] = {
     "yes_no": ("extracted", "score"),
     "words": _EVAL_COLUMNS,
     "ocrbench": _EVAL_COLUMNS,
+    "turns": ("eval_pred", "eval_score"),
 }
 _NOT_IN_A_NAME = r'[\\/:*?"<>|\x00-\x1f]'
 FAILED_TEXT = "Failed to obtain answer."
@@ -120,6 +124,8 @@ def _write_table(prefix: Path, score: Score, eval_format: TableFormat) -> Path:
         replace_file(path, (json.dumps(content, ensure_ascii=False, indent=4) + "\n").encode())
         return path
     suffix = "_score" if score.layout == "yes_no" else "_acc"
+    if score.layout == "turns":
+        suffix = f"_{re.sub(_NOT_IN_A_NAME, '_', score.judge_name)}_score"
     return write_table(prefix.with_name(f"{prefix.name}{suffix}"), header, lines, eval_format).path
 
 
@@ -180,6 +186,8 @@ class _Sheet:
             ours.append("g_index")
         if scores is not None:
             ours += OUR_COLUMNS[layout]
+        if layout == "turns":
+            ours += dict.fromkeys(name for row in self.scores.values() for name in row.details)
         theirs = [column for column in columns if column not in {"image", *ours}]
         self.columns = [*theirs, *ours]
 

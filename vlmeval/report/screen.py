@@ -26,6 +26,7 @@ UNREAD: Mapping[Layout, str] = {
     "yes_no": "neither yes nor no",
     "words": "nothing to read",
     "ocrbench": "nothing to read",
+    "turns": "no grades",
 }
 """What is said of answers from which nothing could be read."""
 

@@ -8,6 +8,10 @@ A module of such a rule (`mathvista`, `mathvision`, `mathverse`, `mmvet`, `llava
     score_verdicts(answers, verdicts) -> Score       of all of them; a row without a verdict counts as wrong, with a
     note
 
+and where a row is judged in several parts (`mmdu`: the turns of a conversation)
+
+    turns_of(sample, text) -> [(Sample, text), ...]  each a sample with an index of its own, which names its verdict
+
 The judge prompts are worded by us after the sources each file names: numbers of another judge or prompt are not
 comparable with published ones to the digit, and the score's notes say so.
 """

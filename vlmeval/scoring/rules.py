@@ -49,6 +49,13 @@ RULES: Mapping[str, Rule] = {
         ),
         Rule(name="mmt_bench", type="MCQ", module="mmt_bench", about="choices; groups as means over tasks"),
         Rule(name="hr_bench", type="MCQ", module="hr_bench", about="choices, by rotation"),
+        Rule(
+            name="mmmu_pro_stepwise",
+            type="MCQ",
+            module="mmmu_pro_stepwise",
+            about="choices; what stands behind `Answer:`",
+        ),
+        Rule(name="mme_realworld", type="MCQ", module="mme_realworld", about="choices of five, by task"),
         Rule(name="yes_no", type="Y/N", module="yes_no", about="accuracy of yes or no"),
         Rule(name="mme", type="Y/N", module="mme", about="acc + acc+ per category, summed"),
         Rule(name="pope", type="Y/N", module="pope", about="F1 of yes, accuracy, precision, recall"),
@@ -87,6 +94,20 @@ RULES: Mapping[str, Rule] = {
             module="llavabench",
             about="graded beside GPT-4's answer",
             judge="to grade the answer beside GPT-4's",
+        ),
+        Rule(
+            name="mmdu",
+            type="MT",
+            module="mmdu",
+            about="grades of every turn, in six respects and over all",
+            judge="to grade the answers turn by turn",
+        ),
+        Rule(
+            name="mm_mt_bench",
+            type="MT",
+            module="mm_mt_bench",
+            about="one grade of every turn",
+            judge="to grade the answers turn by turn",
         ),
     )
 }

@@ -39,7 +39,12 @@ class BaseModel(MakesRoom):
         return self.generate_batch([normalise_prompt(message)], task)[0].text
 
     def generate_inner(self, message: list[Message], task: Task | None = None) -> str:
-        """The answer to one normalised prompt: the one method a model of your own has to write."""
+        """The answer to one normalised prompt: the one method a model of your own has to write.
+
+        In a benchmark of conversations it is called once a turn. What was said before stands in `message`, in order:
+        parts without a role (or with role "user") were asked, a text with role "assistant" is this model's own earlier
+        answer; the last parts are what is asked now.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define generate_inner or generate_batch")
 
     def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
@@ -61,6 +66,9 @@ class BaseModel(MakesRoom):
     def batch_limit(self, worst: PromptSize) -> int:
         """How many prompts of this size it shall be given at once where `--batch-size` leaves that to it."""
         return 1
+
+    def keep_images(self, count: int) -> None:
+        """The next prompts go on as conversations that show so many images: what was made of these will be wanted."""
 
     def is_too_much(self, batch: Sequence[list[Message]], task: Task | None = None) -> bool:
         """Whether memory ran out with a batch that was no larger than this one."""

@@ -5,12 +5,14 @@ Nothing is tried: what a batch needs is computed from the sizes of its prompts.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from vlmeval.conversation import is_conversation, prompts_of
 from vlmeval.errors import ImageError
 from vlmeval.hardware import cpu_cores, host_card
 from vlmeval.images import image_key, image_size
@@ -75,12 +77,21 @@ class BatchLimits(MultiCardMixin, BaseModel):
 
     def prompt_size(self, message: Sequence[Message], task: Task | None = None) -> PromptSize:
         """From the lengths of the texts and the headers of the images. One that cannot be read counts as the largest
-        the settings let through; it fails when its turn comes."""
+        the settings let through; it fails when its turn comes. A conversation counts by the largest of its turns, each
+        with the longest answers to those before it."""
+        if not is_conversation(message):
+            return self._size_of(message, task)
+        sizes = [self._size_of(prompt, task) for prompt in prompts_of(message)]
+        return replace(functools.reduce(PromptSize.or_larger, sizes), image_keys=sizes[-1].image_keys)
+
+    def _size_of(self, message: Sequence[Message], task: Task | None) -> PromptSize:
+        """Of what the model is given in one call."""
+        answers = sum(part["type"] == "answer" for part in message)
         images = [part["value"] for part in message if part["type"] == "image"]
         text = "".join(str(part["value"]) for part in message if part["type"] == "text")
         keys = [image_key(value) for value in images]
         return PromptSize(
-            text_tokens=TEMPLATE_TOKENS + _text_tokens(text),
+            text_tokens=TEMPLATE_TOKENS + _text_tokens(text) + answers * (TEMPLATE_TOKENS + self.most_new_tokens),
             images=self._cut(keys, images, self.image_limits(task)) if images else ImageTokens(),
             image_keys=tuple(keys) if all(keys) else (),
         )

@@ -19,8 +19,10 @@ class ChatPrompts:
 
     def use_custom_prompt(self, task: Task) -> bool:
         """Whether the family words such a task itself; `use_custom_prompt=False` leaves it to the benchmark, and so
-        does a benchmark that says so."""
-        return self.custom_prompts and "dataset_prompt" not in task.traits and self.has_prompt(task)
+        does a benchmark that says so. Conversations are worded by the benchmark."""
+        return (
+            self.custom_prompts and task.type != "MT" and "dataset_prompt" not in task.traits and self.has_prompt(task)
+        )
 
     def has_prompt(self, task: Task) -> bool:
         """Whether the family has a wording of its own for such a task."""

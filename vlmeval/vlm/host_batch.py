@@ -18,7 +18,7 @@ from vlmeval.types import ImageValue, Message, Task
 from vlmeval.vlm.batch_limits import BatchLimits
 from vlmeval.vlm.chat_prompts import ChatPrompts
 from vlmeval.vlm.image_parts import PIXELS, Features, ImageParts, Part
-from vlmeval.vlm.image_store import CARD_SHARE, FEATURE_BYTES, ImageStore, PreparedImage
+from vlmeval.vlm.image_store import CARD_SHARE, FEATURE_BYTES, MOST_IMAGES, ImageStore, PreparedImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -177,6 +177,11 @@ class HostBatches(ChatPrompts, BatchLimits):
                 # Of their own, so that one kept image does not keep the others of its batch.
                 found += [tuple(tensor.clone() for tensor in own) if len(chunk) > 1 else own for own in encoded]
         return found
+
+    def keep_images(self, count: int) -> None:
+        """As far as the bytes for features go."""
+        if self._store is not None:
+            self._store.most_images = max(MOST_IMAGES, count)
 
     def forget_features(self) -> None:
         """The model lies elsewhere now."""

@@ -17,8 +17,9 @@ from vlmeval.vlm.image_parts import PIXELS, Features, Part
 FEATURE_BYTES = 256 * 2**20
 """Kept at most on a CPU."""
 MOST_IMAGES = 32
-"""Kept at most. Prompts about one image lie next to each other, so more would be for nothing; and each, however small,
-lies somewhere between pixels that come and go, and keeps 2 MB of host memory from being given back."""
+"""Kept at most, unless conversations show more at once. Prompts about one image lie next to each other, so more would
+be for nothing; and each, however small, lies somewhere between pixels that come and go, and keeps 2 MB of host memory
+from being given back."""
 CARD_SHARE = 0.01
 """Of a card, for features that may come again; batches leave more than this free."""
 
@@ -43,6 +44,7 @@ class ImageStore:
 
     def __init__(self, most_bytes: int = FEATURE_BYTES) -> None:
         self.most_bytes = most_bytes
+        self.most_images = MOST_IMAGES
         self.used = 0
         """Images of all batches so far."""
         self.encoded = 0
@@ -101,7 +103,7 @@ class ImageStore:
             image.part = None
             self._kept[image.key] = (features, image.shape, size)
             self._bytes += size
-            while self._bytes > self.most_bytes or len(self._kept) > MOST_IMAGES:
+            while self._bytes > self.most_bytes or len(self._kept) > self.most_images:
                 _, (_, _, freed) = self._kept.popitem(last=False)
                 self._bytes -= freed
 

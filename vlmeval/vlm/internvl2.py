@@ -159,7 +159,8 @@ class InternVLChat(TransformersModel):
         for message in batch:
             own = self._images(message, task)
             counts = [self._tiles(image, len(own), task) for image in own]
-            texts.append(self._with_image_tokens(self.render(message), counts))
+            text = self.render(message, in_place=task is not None and task.type == "MT")
+            texts.append(self._with_image_tokens(text, counts))
             images.append(own)
         inputs = self.processor.tokenizer(texts, padding=True, return_tensors="pt")
         return self.host_batch({name: inputs[name] for name in ("input_ids", "attention_mask")}, images)
@@ -197,8 +198,9 @@ class InternVLChat(TransformersModel):
         marked = (f"{IMAGE_START}{IMAGE_CONTEXT * per_tile * count}{IMAGE_END}" for count in counts)
         return parts[0] + "".join(image + part for image, part in zip(marked, parts[1:], strict=True))
 
-    def render(self, message: Sequence[Message]) -> str:
-        """The prompt text, one `<IMG_CONTEXT>` for each image."""
+    def render(self, message: Sequence[Message], *, in_place: bool = False) -> str:
+        """The prompt text, one `<IMG_CONTEXT>` for each image. `in_place`: original folders too have images where they
+        stand, without numbers, as upstream has them in conversations; a number would come and go with later turns."""
         if not self.is_original:
             return super().render(message)
         total = sum(part["type"] == "image" for part in message)
@@ -208,7 +210,8 @@ class InternVLChat(TransformersModel):
             if turn["role"] == "system":
                 system = "\n".join(texts)
                 continue
-            spoken.append((turn["role"], _turn_text(turn["content"], number, total)))
+            text = _in_place(turn["content"]) if in_place else _turn_text(turn["content"], number, total)
+            spoken.append((turn["role"], text))
             number += len(turn["content"]) - len(texts)
         return self.template.prompt(spoken, system)
 
@@ -276,6 +279,10 @@ def _choice_text(sample: Sample) -> str:
         plain = "Answer with the option's letter from the given choices directly."
         return f"{text}\n{CHINESE_LETTER_ONLY if has_chinese(text) else plain}"
     return f"{text}\n{'请直接回答问题。' if has_chinese(text) else 'Answer the question directly.'}"
+
+
+def _in_place(content: Sequence[Mapping[str, str]]) -> str:
+    return "".join(part["text"] if part["type"] == "text" else f"{IMAGE_CONTEXT}\n" for part in content)
 
 
 def _turn_text(content: Sequence[Mapping[str, str]], images_before: int, images_in_all: int) -> str:
