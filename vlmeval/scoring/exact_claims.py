@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from vlmeval.scoring.exact_denial import SENTENCE_END, is_denied, is_denied_after
-from vlmeval.scoring.exact_options import Mention
+from vlmeval.scoring.exact_options import SHORT_WORDS, Mention
 
 STRONG, WEAK = 2, 1
 
@@ -54,7 +54,7 @@ _ADVERB = (
 )
 _STRONG_MARKER = re.compile(
     rf"\b{_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b{_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
-    r"|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
+    r"|[✅✔☑✓](?![ \t]*\n)|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
     r"|^\s*答\s*:\s*"
     r"|(?:正确|最佳|最终|最合适)的?(?:答案|选项|选择)\s*(?:应该|应|就)?\s*(?:是|为|选)?\s*[:=]?\s*",
     re.IGNORECASE,
@@ -65,11 +65,12 @@ _WEAK_MARKER = re.compile(
     r"|believe|leaves|leaves only|leaving|answer|is|be|so|therefore|thus|hence|actually|probably|likely|definitely"
     r"|clearly|certainly|perhaps|maybe|doubt|option|choice"
     r"|(?<!anything )(?<!everything )(?<!nothing )(?<!all )but(?: rather)?)\b|\b(?:it|that|this)'s\b"
-    rf"|\bno,|=>|->|→|⇒|\w:(?=\s*[A-Z][.\s]*$))[\s,:]*{_ADVERB}"
-    r"|(?:选项|选择?|是|为|所以|因此|应)(?:的是)?\s*[:,]?\s*",
+    rf"|\bno,|=>|->|→|⇒|\b(?:wait|scratch that|second thought)\b[\s,.:]*"
+    r"|(?:\b(?:conclusion|assistant|output|result|pick|verdict|final|correction|\d{1,2})|[?.!\n]\s?A):(?=\s*[A-Z][.\s]*$))"
+    rf"[\s,:]*{_ADVERB}|(?:选项|选择?|是|为|所以|因此|应|不对|等等|其实)(?:的是)?\s*[:,]?\s*",
     re.IGNORECASE,
 )
-_WEAK_MARKER_LOWER = re.compile(r"(?=[acdeghijlmopstvnb=-])(?:" + _WEAK_MARKER.pattern + ")")
+_WEAK_MARKER_LOWER = re.compile(r"(?=[acdeghijlmopstvnbw=-])(?:" + _WEAK_MARKER.pattern + ")")
 """For texts in ASCII without a colon: what a weak marker can begin with there."""
 CORRECTION = re.compile(
     r"(?=[wacnojs等不更其])"  # changes no match, is faster
@@ -79,7 +80,7 @@ CORRECTION = re.compile(
 _CORRECTION_HINTS = ("wait", "actual", "correct", "second th", "kidding", "scratch", "no,")
 """A correction in ASCII has one of these in it."""
 _STRONG_WORDS = ("ans", "choice", "option", "select", "solution", "conclusion", "response", "letter")
-_STRONG_CHARS = ("答", "正确", "最")
+_STRONG_CHARS = ("答", "正确", "最", "✅", "✔", "☑", "✓")
 """Every strong marker begins with one of these."""
 _TAKES_SMALL = re.compile(r"choose|pick|select|option|choice|选", re.IGNORECASE)
 _VERDICT = re.compile(
@@ -87,13 +88,22 @@ _VERDICT = re.compile(
     rf"""([A-Z])(?<![A-Za-z0-9+\-.'].){_CLOSE}(?:
     \s+(?:is|seems|looks|appears|would\ be|should\ be|must\ be|has\ to\ be)\s+(?:to\ be\s+)?(?:\w+ly\s+)?(?:the\s+)?
         (?:correct|right|best|closest|accurate|true|appropriate|answer
-        |most\s+(?:likely|accurate|appropriate|suitable|plausible|fitting|reasonable|probable|logical))\b
+        |(?:most|more)\s+(?:likely|accurate|appropriate|suitable|plausible|fitting|reasonable|probable|logical))\b
     |\s+(?:is|would\ be)\s+(?:the|my)\s+(?:(?!wrong|incorrect|worst|least|other)\w+\s+)?
         (?:answer|choice|option|pick|one|match)\b
     |\s+it\s+is\b
+    |,?\s+I(?:\s+(?:would|'d))?\s*(?:guess|think|believe|suppose|reckon|say)\b
     |\s+(?:fits|matches|describes|suits|answers)\b
+    |\s*:\s*(?:[Yy]es|[Cc]orrect|[Tt]rue)\b
     |\s*(?:选项|项)?\s*(?:是|为|才是)?\s*(?:正确|对的|对(?=[.,!\s]|$)|最佳|最合适|最符合|符合|答案))""",
     re.VERBOSE,
+)
+_ALL_BUT = re.compile(
+    r"\b(?:all|every\w*|each)\b[^.,;!?\n]{0,30}\b(?:but|except(?: for)?|other than|apart from)\s+(?:option\s+)?\(?"
+    r"([A-Z])\)?\s+(?:can|could|is|are|was|were|have|has)\s+(?:(?:been|be)\s+)?"
+    r"(?:excluded|eliminated|ruled out|discarded|wrong|incorrect|false)\b(?!\W*\bor\b)"
+    r"|除了?([A-Z])(?:选项|项)?(?:之?外|以外)?,?[^.;!?\n]{0,10}(?:不|错|排除)",
+    re.IGNORECASE,
 )
 _LEADING = re.compile(rf"\s*{_OPEN}([A-Z]){_NO_NAME}{_CLOSE}")
 _LEADING_GOES_ON = re.compile(
@@ -121,6 +131,7 @@ def claims(text: str, options: Mapping[str, str], found: list[Mention]) -> list[
         explicit = [claim for claim in made if claim.strength == STRONG and not claim.by_text]
         if not explicit or corrects(text):
             made += _weak(text, options, found)
+    made += _all_but(text, options)
     return sorted(made, key=_place) if len(made) > 1 else made
 
 
@@ -194,13 +205,18 @@ def _strong(text: str, options: Mapping[str, str], found: list[Mention]) -> Iter
 def _weak(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:
     """`so B`, `it's B`, `选B`: by letter only."""
     plain = ":" not in text and text.isascii()  # the same on small letters, and faster
+    letters_mean_texts = any([option.strip() in options for option in options.values()])
     for hit in _WEAK_MARKER_LOWER.finditer(text.lower()) if plain else _WEAK_MARKER.finditer(text):
         at = hit.end()
-        read = read_label(text, at, options, found, upper_only=not _TAKES_SMALL.search(hit.group()))
+        of_label = _TAKES_SMALL.search(hit.group()) is not None
+        if letters_mean_texts and not of_label:
+            continue
+        read = read_label(text, at, options, found, upper_only=not of_label)
         if read is not None and not is_denied(text, at):
             yield Claim(at, read.label, WEAK)
 
 
+_TEXT_LIST = re.compile(rf"{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或|与|及)+\s*(?:(?:an?|the)\s+)?", re.IGNORECASE)
 _OPENING = re.compile(r"""[\s"'(\[<:]*(?:(?:an?|the)\s+)?""", re.IGNORECASE)
 
 
@@ -223,7 +239,9 @@ def read_label(
     behind = _SEPARATOR.match(text, end).end() if found else end  # type: ignore[union-attr]
     own_text = next((m for m in found if m.start == behind), None)
     same = own_text is not None and own_text.label == letter.upper()
-    if letter in "AaIi" and _ARTICLE_USE.match(text, end) and not same:
+    if letter == "I" and "I" not in options:
+        return None
+    if letter in "AaIi" and _ARTICLE_USE.match(text, end) and not (same and letter.isupper() and letter != "A"):
         return None
     if letter.islower() and (upper_only or not re.match(r"""["')\]}>]*\s*(?:[.,;:!)]|$|\n)""", text[end : end + 8])):
         return None
@@ -245,8 +263,9 @@ def _read_text(text: str, at: int, found: list[Mention]) -> _Text | None:
     end = stop.start() if stop else len(text)
     here = [m for m in found if at <= m.start < end and not is_denied(text, m.start)]
     opening = _OPENING.match(text, at)
-    first = {m.label for m in here if opening is not None and m.start == opening.end()}
-    labels = first or {m.label for m in here}
+    first = next((m for m in here if opening is not None and m.start == opening.end()), None)
+    listed = first is None or any(_TEXT_LIST.fullmatch(text, first.end, m.start) for m in here)
+    labels = {m.label for m in here} if listed else {first.label}
     return _Text(labels.pop()) if len(labels) == 1 else None
 
 
@@ -255,12 +274,28 @@ def _verdicts(text: str, options: Mapping[str, str], alone: list[int]) -> Iterat
     hits = filter(None, [_VERDICT.match(text, at) for at in alone]) if text.isascii() else _VERDICT.finditer(text)
     behind = 0
     for hit in hits:
-        if hit.start() < behind:
+        if hit.start() < behind or (_YES_BEHIND.search(hit.group()) and _has_short_words(options)):
             continue
         behind = hit.end()
         listed = _IN_LIST.search(text, max(0, hit.start() - 12), hit.start())
         if hit.group(1) in options and not listed and not is_denied(text, hit.start()):
             yield Claim(hit.start(), hit.group(1), STRONG)
+
+
+_YES_BEHIND = re.compile(r":\s*\w+$")
+
+
+def _has_short_words(options: Mapping[str, str]) -> bool:
+    return any(option.strip().lower() in SHORT_WORDS | {"true", "correct"} for option in options.values())
+
+
+def _all_but(text: str, options: Mapping[str, str]) -> Iterator[Claim]:
+    """`All but B are wrong`, `除了B都不对`."""
+    if "but" in text or "except" in text or "除" in text or " than " in text or "apart" in text:
+        for hit in _ALL_BUT.finditer(text):
+            letter = hit.group(1) or hit.group(2)
+            if letter in options:
+                yield Claim(hit.start(), letter, STRONG)
 
 
 def _leading(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:

@@ -19,13 +19,13 @@ _CLAUSE_END = re.compile(
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
-    r"(?=[ncweuirablt虽尽错禁不没无非排除是'])(?:\b(?:not|never|neither|nor|cannot|no|none|without|except|excluding|unlike"
+    r"(?=[ncweuirablt虽尽错禁不没无非排除是'❌✗✘✖])(?:\b(?:not|never|neither|nor|cannot|no|none|without|except|excluding|unlike"
     r"|instead of|rather than|eliminate[sd]?|rule[sd]? out|whether|if|although|though|before|wrong|incorrect|least)\b"
-    r"|n't\b|虽然|尽管|错误的|错的|禁止|不|没|无|非|排除|除了|是否)",
+    r"|n't\b|虽然|尽管|错误的|错的|禁止|不|没|无|非|排除|除了|是否|[❌✗✘✖])",
     re.IGNORECASE,
 )
 _NO_DENIAL = re.compile(
-    r"\b(?:no|without(?: a)?) doubt\b|\bnot (?:only|sure|certain|entirely sure)\b|毫无疑问|无疑|不仅|不只",
+    r"\bif (?:I|you) (?:(?:had|have|were|was|am|are) (?:(?:forced|asked|pressed) )?to|must) \w+|\b(?:no|without(?: a)?) doubt\b|\bnot (?:only|sure|certain|entirely sure)\b|毫无疑问|无疑|不仅|不只",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(r"\s*if\b.*\b(?:would|were|had)\b|\s*(?:如果|假如|若)", re.IGNORECASE | re.DOTALL)
@@ -82,7 +82,7 @@ def is_denied(text: str, at: int) -> bool:
 
 def _is_supposed(text: str, at: int) -> bool:
     """`If it were a dog, the answer would be ...`, from either end."""
-    sentence = text[_last_end(SENTENCE_END, text, at) : at]
+    sentence = _NO_DENIAL.sub("", text[_last_end(SENTENCE_END, text, at) : at])
     return bool(_SUPPOSED.match(sentence) or (_IF.search(text, at) and _IF_ONLY.match(text, at)))
 
 

@@ -1,14 +1,15 @@
 """Where an option's text stands in an answer, for the protocol `exact`. Ours, no outside source.
 
 Texts are compared as words: a number, a Latin word, or one Chinese character. So `dog` is not in `hotdog`, 3 is not in
-13 or 3.5, and an option's leading article does not count. Where one option's text lies inside another's mention, the
-longer one is meant. A number that is reckoned with is no mention. Chinese has no word borders: 猫 is found in 熊猫
-unless that is an option.
+13 or 3.5, and an option's leading article does not count. A unit may be spelled out: `10 centimeters` is 10 cm. Where one option's text lies inside another's mention, the longer one is meant. A number that is
+reckoned with, or that numbers something (`Step 2`), is no mention. Chinese has no word borders: 猫 is found in 熊猫 unless
+that is an option.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -26,7 +27,16 @@ _LATIN_WORD = re.compile("[a-z]+")
 _NO_LETTER_ALONE = b"0123456789'"
 _OPERATOR_BEHIND = re.compile(r"\s?[-+*/×÷^]\s?\d")
 _OPERATOR_BEFORE = re.compile(r"\d\s?[-+*/×÷^]\s?$")
+_NUMBERED = re.compile(
+    r"(?:\b(?:option|choice|step|figure|fig|image|picture|panel|row|column|line|part|question|page)s?[ .#]{1,2}|^[ \t]*"
+    r"|\n[ \t]*)$",
+    re.IGNORECASE,
+)
+_LIST_MARK = re.compile(r"[.)][ \t]+\w")
 _ARTICLES = frozenset({"a", "an", "the"})
+_EMPTY_WORDS = _ARTICLES | frozenset("is are was were it its it's he she they this that there".split())
+_SPELLED = {"mm": "millimeters", "cm": "centimeters", "m": "meters", "km": "kilometers", "g": "grams", "kg": "kilograms"}
+_SPELLED |= {word: short for short, word in _SPELLED.items()}
 
 
 class Mention(NamedTuple):
@@ -37,17 +47,29 @@ class Mention(NamedTuple):
     end: int
 
 
+class Form(NamedTuple):
+    """One way to write an option's text."""
+
+    label: str
+    words: tuple[str, ...]
+    stem: str
+    """What stands in every text that mentions the option so, be it in the singular or plural."""
+    latin: bool
+    """Whether a text of nothing but small Latin letters and marks can mention it, so that it is found there without
+    cutting the text into words: one with a digit, an apostrophe or another script in it is not in such a text."""
+
+
 class OptionTexts(NamedTuple):
     """What has to be known of a question's options, made once for all answers to it."""
 
     labels_of: Mapping[str, Sequence[str]]
     """Which labels have a folded text."""
     words: Mapping[str, tuple[str, ...]]
-    latin: Mapping[str, tuple[str, ...]]
-    """The options that a text of nothing but small Latin letters and marks can mention, found without cutting it into
-    words: one with a digit, an apostrophe or another script in it is not in such a text."""
-    stems: Sequence[tuple[str, str]]
-    """Labels, and what stands in every text that mentions the option, be it in the singular or plural."""
+    forms: Sequence[Form]
+    content: Mapping[str, frozenset[str]]
+    """Their words, without articles, pronouns and `is`."""
+    telling: Sequence[tuple[str, frozenset[str]]]
+    """Of options of several words those that no other option has; options without such words are left out."""
     short: Sequence[tuple[str, str]]
     """The options that are one of the short words, with their labels, the longest first."""
 
@@ -63,14 +85,32 @@ def _option_texts(options: tuple[tuple[str, str], ...]) -> OptionTexts:
     for label, option in options:
         labels_of.setdefault(folded_option(option), []).append(label)
     words = {label: _option_words(option) for label, option in options}
+    forms = [_form(label, parts) for label, parts in words.items() if parts]
+    for label, parts in words.items():
+        spelled = tuple(_SPELLED.get(part, part) for part in parts)
+        if spelled != parts:
+            labels_of.setdefault(" ".join(spelled), []).append(label)
+            forms.append(_form(label, spelled))
+    content = {label: content_words(option) for label, option in options}
+    counts = Counter(word for own in content.values() for word in own)
+    several = {label: own for label, own in content.items() if len(words[label]) > 1}
+    telling = [
+        (label, only) for label, own in several.items() if (only := frozenset(w for w in own if counts[w] == 1))
+    ]
     short = [(word, label) for label, option in options if (word := option.strip().lower()) in SHORT_WORDS]
     return OptionTexts(
         labels_of,
         words,
-        {label: parts for label, parts in words.items() if parts and all(map(_LATIN_WORD.fullmatch, parts))},
-        [(label, max(*parts[:-1], _singular(parts[-1]), "", key=len)) for label, parts in words.items() if parts],
+        forms,
+        content,
+        telling,
         sorted(short, key=lambda item: -len(item[0])),
     )
+
+
+def _form(label: str, words: tuple[str, ...]) -> Form:
+    stem = max(*words[:-1], _singular(words[-1]), "", key=len)
+    return Form(label, words, stem, all(map(_LATIN_WORD.fullmatch, words)))
 
 
 @lru_cache(maxsize=4096)
@@ -79,33 +119,40 @@ def _option_words(option: str) -> tuple[str, ...]:
     return words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
 
 
+def content_words(text: str) -> frozenset[str]:
+    """The words of a text in the singular, without those that tell nothing."""
+    return frozenset(map(_singular, _WORD.findall(one_spelling(text).lower()))) - _EMPTY_WORDS
+
+
 def mentions(text: str, known: OptionTexts) -> list[Mention]:
     """Every mention of an option's text in `text` (already in one spelling), without those inside a longer one."""
     lowered = text.lower()
-    likely = [label for label, stem in known.stems if stem in lowered]
+    likely = [form for form in known.forms if form.stem in lowered]
     if not likely:
         return []
     latin = lowered.isascii() and len(lowered.encode().translate(None, _NO_LETTER_ALONE)) == len(lowered)
     if latin:
-        likely = [label for label in likely if label in known.latin]
-        plainly = [Mention(label, *place) for label in likely for place in _places(lowered, known.latin[label])]
+        likely = [form for form in likely if form.latin]
+        plainly = [Mention(form.label, *place) for form in likely for place in _places(lowered, form.words)]
         if plainly or not likely:
             return _without_inner(plainly)
     hits = list((_LATIN_WORD if latin else _WORD).finditer(lowered))
     said = [hit.group() for hit in hits]
-    wanted = {label: known.words[label] for label in likely}
-    found = list(_find(said, wanted)) or list(_find(said, wanted, _singular))
+    found = list(_find(said, likely)) or list(_find(said, likely, _singular))
     spans = [Mention(label, hits[first].start(), hits[last].end()) for label, first, last in found]
-    return _without_inner([span for span in spans if not _is_operand(text, span)])
+    return _without_inner([span for span in spans if not _is_no_amount(text, span)])
 
 
-def _is_operand(text: str, span: Mention) -> bool:
-    """Whether the span is a number that something is done with: neither 1 nor 4 is meant by `1 - 1/4`."""
+def _is_no_amount(text: str, span: Mention) -> bool:
+    """Whether the span is a number that something is done with, as 1 and 4 in `1 - 1/4`, or that numbers something, as
+    in `Step 2`."""
     if not text[span.start : span.end].isdigit():
         return False
-    return bool(
-        _OPERATOR_BEHIND.match(text, span.end) or _OPERATOR_BEFORE.search(text[max(0, span.start - 8) : span.start])
-    )
+    before = text[max(0, span.start - 12) : span.start]
+    if _OPERATOR_BEHIND.match(text, span.end) or _OPERATOR_BEFORE.search(before):
+        return True
+    numbered = _NUMBERED.search(before)
+    return bool(numbered and (numbered.group().strip() or _LIST_MARK.match(text, span.end)))
 
 
 def _without_inner(spans: list[Mention]) -> list[Mention]:
@@ -139,13 +186,13 @@ def _is_letter(text: str, at: int) -> bool:
 
 
 def _find(
-    words: list[str], wanted: Mapping[str, tuple[str, ...]], ending: Callable[[str], str] = str
+    words: list[str], wanted: Sequence[Form], ending: Callable[[str], str] = str
 ) -> Iterator[tuple[str, int, int]]:
     """(label, first word, last word) where the words of an option stand in a row, the last one compared by `ending`."""
     ended = words if ending is str else [ending(word) for word in words]
-    for label, option in wanted.items():
-        wanted_last = ending(option[-1]) if option else ""
-        if not option or wanted_last not in ended:
+    for label, option, _, _ in wanted:
+        wanted_last = ending(option[-1])
+        if wanted_last not in ended:
             continue
         for last, word in enumerate(ended):
             first = last - len(option) + 1

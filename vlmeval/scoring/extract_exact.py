@@ -31,13 +31,14 @@ from vlmeval.scoring.exact_claims import (
     read_label,
 )
 from vlmeval.scoring.exact_denial import is_absent_after, is_denied, is_denied_after
-from vlmeval.scoring.exact_options import SHORT_WORDS, Mention, OptionTexts, mentions, option_texts
+from vlmeval.scoring.exact_options import SHORT_WORDS, Mention, OptionTexts, content_words, mentions, option_texts
 from vlmeval.scoring.exact_text import folded, folded_option, plain_answer
+from vlmeval.scoring.exact_yes_no import extract_yes_no_exact
 from vlmeval.scoring.match import Match
 
 _AROUND = " \t\r\n.,;:!?\"'()[]{}<>$-_/|~"
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
-_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+_ANSWER_TAG = re.compile(r"<(?:final_)?(?:answer|conclusion)>(.*?)</(?:final_)?(?:answer|conclusion)>", re.IGNORECASE | re.DOTALL)
 _ANSWER_KEY = re.compile(r"""["'](?:final_)?(?:answer|choice|option)["']\s*:\s*["']([^"']*)["']""", re.IGNORECASE)
 _NO_WORD = "".join(chr(code) for code in range(128) if not chr(code).isalnum() and chr(code) != "_")
 _BEFORE_LETTER = re.compile(r"\W*(?:\d{1,2}[.)]\s+)?\W*")
@@ -53,13 +54,18 @@ _CONCLUSION = re.compile(
     re.IGNORECASE,
 )
 _SO = re.compile(
-    r"\b(?:so|therefore|thus|hence),?\s+(?:it\s+is\s+|it's\s+|that\s+is\s+|that's\s+)?(?:(?:an?|the)\s+)?$"
-    r"|(?:所以|因此)(?:是|为)?$",
+    r"(?:\b(?:so|therefore|thus|hence),?\s+(?:[^.,;:!?\n]{0,60}\b(?:is|are|was|were|be|'s)\s+)?"
+    r"|\b(?:giving|making|which (?:gives|makes|leaves|equals|is)|but\s+(?:is|it's|it is)?\s*(?:actually|in fact|really))"
+    r"\s+)(?:(?:an?|the)\s+)?$|(?:所以|因此|但其实|但实际上|其实)(?:是|为)?$",
     re.IGNORECASE,
 )
+_ENDS = re.compile(r"(?:(?:\s+\w+)?\s+(?:in total|in all|overall|altogether|all together))?\W*")
+_IT_IS = re.compile(r"(?:\b(?:it|this|that)(?:'s| is)\s+(?:an?\s+|the\s+)?|[它这]是)$", re.IGNORECASE)
+_HENCE = re.compile(r"[\s,.;]*(?:(?:so|therefore|thus|hence)\b|所以|因此)[^.,;!?\n]{0,40}", re.IGNORECASE)
+_AGREED = re.compile(r"\b(?:that|this|you)(?:'s|'re| is| are) right$", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"(?=[suanfcdiht抱对无不看以没请难])(?:"  # changes no match, is faster
-    r"\b(?:sorry|unable to|as an ai|no idea|unclear|failed to obtain|none of|no image)\b"
+    r"\b(?:sorry|unable to|as an ai|no idea|unclear|unknown|failed to obtain|none of|no image)\b"
     r"|\b(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:determine|answer|see|tell|help|view|process|provide"
     r"|identify|make out|say)"
     r"|\b(?:do not|don't) (?:know|have)\b|\bnot (?:sure|certain|enough|possible|provided|clear)\b"
@@ -68,10 +74,11 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _REFUSAL_HINTS = (
-    "sorry", "unable", "as an ai", "no idea", "unclear", "failed", "none of", "no image", "cannot", "can't", "can not",
+    "sorry", "unable", "as an ai", "no idea", "unclear", "unknown", "failed", "none of", "no image", "cannot", "can't", "can not",
     "could", "do not", "don't", "not ", "impossible", "hard to", "too ",
 )  # fmt: skip
 """A refusal in ASCII has one of these in it."""
+_LONGEST_SHORTENED = 200
 _IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
 _SENTENCE_BREAK = re.compile(r"[.!?]\s+")
 _LETTER_FIRST = re.compile(r"[(\[]?[A-Z][)\].:,](?![A-Za-z])")
@@ -151,8 +158,8 @@ def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Ma
     if short is not None:
         made.insert(0, Claim(0, short, STRONG))
     if made:
-        return _decide(text, made)
-    plain = [m for m in found if options[m.label].strip().lower() not in SHORT_WORDS]
+        return Match(None, "text and letter differ") if _contradicted(text, made, found) else _decide(text, made)
+    plain = [m for m in found if _is_telling(text, m, options)]
     if _may_refuse(text) and _REFUSAL.search(text):
         plain = [m for m in plain if _REFUSAL.search(options[m.label])]
         return _only(plain, "text") or Match(None, "refusal")
@@ -160,8 +167,10 @@ def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Ma
     return (
         _last_line(text, options, known, found)
         or _bracketed(text, options, stated)
-        or _only(stated, "text")
+        or _only_text(text, stated, found, known)
         or _concluded(text, stated)
+        or _yes_or_no(text, known)
+        or _shortened(text, known)
         or Match(None, "no claim")
     )
 
@@ -222,9 +231,61 @@ def _bracketed(text: str, options: Mapping[str, str], stated: list[Mention]) -> 
 def _concluded(text: str, stated: list[Mention]) -> Match | None:
     """`5 cm on the left, 10 cm on the right, so 15 cm.`: what the text ends with, after a word that concludes."""
     last = max(stated, key=lambda m: m.end, default=None)
-    if last is None or text[last.end :].strip(_AROUND) or not _SO.search(text[: last.start]):
+    if last is None or not _ENDS.fullmatch(text, last.end) or not _SO.search(text[: last.start]):
         return None
     return Match(last.label, "text concluded")
+
+
+def _contradicted(text: str, made: list[Claim], found: list[Mention]) -> bool:
+    """`It is a dog, so the answer is A` where A is a cat."""
+    if len(made) > 1 or made[0].by_text:
+        return False
+    label, at = made[0].label, made[0].at
+    last = next((m for m in reversed(found) if m.end <= at), None)
+    if last is None or last.label == label or not _HENCE.fullmatch(text, last.end, at):
+        return False
+    return _IT_IS.search(text[max(0, last.start - 20) : last.start]) is not None
+
+
+def _is_telling(text: str, mention: Mention, options: Mapping[str, str]) -> bool:
+    """Whether the option's text says something in a sentence: not `no`, `B` as the text of A, or `you're right`."""
+    option = options[mention.label].strip()
+    if option.lower() in SHORT_WORDS or option in options:
+        return False
+    return option.lower() != "right" or not _AGREED.search(text[: mention.end])
+
+
+def _only_text(text: str, stated: list[Mention], found: list[Mention], known: OptionTexts) -> Match | None:
+    """The only option mentioned, unless all the words that tell another one from the rest are in the text as well."""
+    only = _only(stated, "text")
+    if only is None or not known.telling:
+        return only
+    named = {m.label for m in found}
+    lowered = text.lower()
+    likely = [(label, words) for label, words in known.telling if len(words) > 1 and label not in named and _all_in(words, lowered)]
+    said = content_words(text) if likely else frozenset()
+    return None if any(words <= said for _, words in likely) else only
+
+
+def _all_in(words: frozenset[str], text: str) -> bool:
+    return all(map(text.__contains__, words))
+
+
+def _shortened(text: str, known: OptionTexts) -> Match | None:
+    """`left` for `the left image`: nothing but words of one option, and all that tell it from the others."""
+    if not known.telling or len(text) > _LONGEST_SHORTENED or "?" in text:
+        return None
+    said = content_words(text)
+    fits = [label for label, words in known.telling if words <= said <= known.content[label]]
+    return Match(fits[0], "part of a text") if len(fits) == 1 else None
+
+
+def _yes_or_no(text: str, known: OptionTexts) -> Match | None:
+    """`Yeah`, `I'd say no` where yes and no are the options."""
+    if set(known.labels_of) != {"yes", "no"} or len(known.words) != 2:
+        return None
+    said = extract_yes_no_exact(text)
+    return Match(known.labels_of[said.lower()][0], "yes or no") if said else None
 
 
 def _only(found: list[Mention], how: str) -> Match | None:
