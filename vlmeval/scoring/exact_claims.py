@@ -53,7 +53,7 @@ _ADVERB = (
     r"\s+)?"
 )
 _STRONG_MARKER = re.compile(
-    rf"\b{_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b{_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
+    rf"\b{_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b(?<!as )(?<!so ){_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
     r"|[✅✔☑✓](?![ \t]*\n)|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
     r"|^\s*答\s*:\s*"
     r"|(?:正确|最佳|最终|最合适)的?(?:答案|选项|选择)\s*(?:应该|应|就)?\s*(?:是|为|选)?\s*[:=]?\s*",
@@ -62,7 +62,7 @@ _STRONG_MARKER = re.compile(
 _STRONG_MARKER_LOWER = re.compile(r"(?=[acosrl\s])(?:" + _STRONG_MARKER.pattern + ")")
 _WEAK_MARKER = re.compile(
     r"(?:\b(?:choose|chose|pick|select|selected|go with|going with|opt for|vote for|match(?:es)?|only|say|guess|think"
-    r"|believe|leaves|leaves only|leaving|answer|is|be|so|therefore|thus|hence|actually|probably|likely|definitely"
+    r"|believe|leaves|leaves only|leaving|answer|(?<!as )(?<!so )is|be|so|therefore|thus|hence|actually|probably|likely|definitely"
     r"|clearly|certainly|perhaps|maybe|doubt|option|choice"
     r"|(?<!anything )(?<!everything )(?<!nothing )(?<!all )but(?: rather)?)\b|\b(?:it|that|this)'s\b"
     rf"|\bno,|=>|->|→|⇒|\b(?:wait|scratch that|second thought)\b[\s,.:]*"
@@ -92,7 +92,7 @@ _VERDICT = re.compile(
     |\s+(?:is|would\ be)\s+(?:the|my)\s+(?:(?!wrong|incorrect|worst|least|other)\w+\s+)?
         (?:answer|choice|option|pick|one|match)\b
     |\s+it\s+is\b
-    |,?\s+I(?:\s+(?:would|'d))?\s*(?:guess|think|believe|suppose|reckon|say)\b
+    |,?\s+I(?:\s+(?:would|'d))?\s*(?:guess|think|believe|suppose|reckon|say)(?=\s*(?:[.,;:!)]|$|because\b))
     |\s+(?:fits|matches|describes|suits|answers)\b
     |\s*:\s*(?:[Yy]es|[Cc]orrect|[Tt]rue)\b
     |\s*(?:选项|项)?\s*(?:是|为|才是)?\s*(?:正确|对的|对(?=[.,!\s]|$)|最佳|最合适|最符合|符合|答案))""",

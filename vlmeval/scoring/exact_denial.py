@@ -25,7 +25,7 @@ _DENIAL = re.compile(
     re.IGNORECASE,
 )
 _NO_DENIAL = re.compile(
-    r"\bif (?:I|you) (?:(?:had|have|were|was|am|are) (?:(?:forced|asked|pressed) )?to|must) \w+|\b(?:no|without(?: a)?) doubt\b|\bnot (?:only|sure|certain|entirely sure)\b|毫无疑问|无疑|不仅|不只",
+    r"\bif (?:I|you) (?:(?:had|have|were|was|am|are) (?:(?:forced|asked|pressed) )?to|must) \w+|\b(?:no|without(?: a)?) doubt\b|\bnot (?:only|sure|certain|entirely sure)\b|(?:如果)?(?:非|一定|必须)要?选(?:一个|择)?|毫无疑问|无疑|不仅|不只",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(r"\s*if\b.*\b(?:would|were|had)\b|\s*(?:如果|假如|若)", re.IGNORECASE | re.DOTALL)
@@ -43,6 +43,7 @@ _DENIED_AFTER = re.compile(
         (?:not\b|wrong|incorrect|false|out\b|impossible|unlikely|ruled|eliminated|excluded
         |(?:the\s+)?(?:least|worst|most\s+unlikely)\b)
     |(?:is|was|does|do|can|could|would|should)n't\b|cannot\b|(?:does|do|can|could|would|should|must)\s+not\b
+    |,?\s*(?:I\s+(?:don't|do\s+not)\s+(?:think|believe)|I\s+think\s+not\b|(?:maybe|perhaps|or|probably)\s+not\b)
     |(?:can|could|should|must|may)\s+(?:also\s+)?be\s+(?:ruled|eliminated|excluded|discarded|dismissed)
     |是错|错|不|并不|也不|可以?排除|被排除|排除|有误)""",
     re.VERBOSE | re.IGNORECASE,

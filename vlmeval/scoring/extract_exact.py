@@ -79,6 +79,8 @@ _REFUSAL_HINTS = (
 )  # fmt: skip
 """A refusal in ASCII has one of these in it."""
 _LONGEST_SHORTENED = 200
+_LONGEST_MARK_WORDS = 4
+_COORDINATED = re.compile(r"(?:\b(?:or|and)\s|[/,]|或|和|还是)\s*(?:an?\s|the\s)?\s*$", re.IGNORECASE)
 _IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
 _SENTENCE_BREAK = re.compile(r"[.!?]\s+")
 _LETTER_FIRST = re.compile(r"[(\[]?[A-Z][)\].:,](?![A-Za-z])")
@@ -104,7 +106,7 @@ def match_option(answer: str | None, options: Mapping[str, str]) -> Match:
     )
     known = option_texts(options)
     if boxed:
-        return _read_alone(boxed[-1], options, known) or Match(None, "what is marked as the answer is no option")
+        return _read_marked(boxed[-1], options, known) or Match(None, "what is marked as the answer is no option")
     return _read_bare(text, options, known) or _read_prose(text, options, known)
 
 
@@ -133,8 +135,10 @@ def _within(text: str) -> str:
     return text[start:end]
 
 
-def _read_alone(text: str, options: Mapping[str, str], known: OptionTexts) -> Match | None:
-    """The content of a box: a letter, a text, or a letter with its text."""
+def _read_marked(text: str, options: Mapping[str, str], known: OptionTexts) -> Match | None:
+    """What was put into a box or tag: a letter, a text, a letter with its text, or sentences."""
+    if len(text.split()) > _LONGEST_MARK_WORDS:
+        return _read_bare(text, options, known) or _read_prose(text, options, known)
     bare = _read_bare(text, options, known)
     if bare is not None:
         return bare
@@ -262,13 +266,14 @@ def _only_text(text: str, stated: list[Mention], found: list[Mention], known: Op
         return only
     named = {m.label for m in found}
     lowered = text.lower()
-    likely = [(label, words) for label, words in known.telling if len(words) > 1 and label not in named and _all_in(words, lowered)]
+    fewest = 1 if any(_COORDINATED.search(text[max(0, m.start - 12) : m.start]) for m in stated) else 2
+    likely = [
+        (label, words)
+        for label, words in known.telling
+        if len(words) >= fewest and label not in named and all(map(lowered.__contains__, words))
+    ]
     said = content_words(text) if likely else frozenset()
     return None if any(words <= said for _, words in likely) else only
-
-
-def _all_in(words: frozenset[str], text: str) -> bool:
-    return all(map(text.__contains__, words))
 
 
 def _shortened(text: str, known: OptionTexts) -> Match | None:
