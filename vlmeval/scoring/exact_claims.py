@@ -131,7 +131,7 @@ def claims(text: str, options: Mapping[str, str], found: list[Mention]) -> list[
         explicit = [claim for claim in made if claim.strength == STRONG and not claim.by_text]
         if not explicit or corrects(text):
             made += _weak(text, options, found)
-    made += _all_but(text, options)
+            made += _all_but(text, options)
     return sorted(made, key=_place) if len(made) > 1 else made
 
 
@@ -291,11 +291,10 @@ def _has_short_words(options: Mapping[str, str]) -> bool:
 
 def _all_but(text: str, options: Mapping[str, str]) -> Iterator[Claim]:
     """`All but B are wrong`, `除了B都不对`."""
-    if "but" in text or "except" in text or "除" in text or " than " in text or "apart" in text:
-        for hit in _ALL_BUT.finditer(text):
-            letter = hit.group(1) or hit.group(2)
-            if letter in options:
-                yield Claim(hit.start(), letter, STRONG)
+    for hit in _ALL_BUT.finditer(text):
+        letter = hit.group(1) or hit.group(2)
+        if letter in options:
+            yield Claim(hit.start(), letter, STRONG)
 
 
 def _leading(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:

@@ -9,7 +9,6 @@ that is an option.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -50,7 +49,6 @@ class Mention(NamedTuple):
 class Form(NamedTuple):
     """One way to write an option's text."""
 
-    label: str
     words: tuple[str, ...]
     stem: str
     """What stands in every text that mentions the option so, be it in the singular or plural."""
@@ -64,14 +62,24 @@ class OptionTexts(NamedTuple):
 
     labels_of: Mapping[str, Sequence[str]]
     """Which labels have a folded text."""
-    words: Mapping[str, tuple[str, ...]]
-    forms: Sequence[Form]
+    forms: Sequence[tuple[str, Form]]
     content: Mapping[str, frozenset[str]]
-    """Their words, without articles, pronouns and `is`."""
-    telling: Sequence[tuple[str, frozenset[str]]]
-    """Of options of several words those that no other option has; options without such words are left out."""
+    """The words of each option, without articles, pronouns and `is`."""
     short: Sequence[tuple[str, str]]
     """The options that are one of the short words, with their labels, the longest first."""
+
+    def telling(self, label: str) -> frozenset[str]:
+        """The words that only this option has; none for an option of one word."""
+        own = self.content[label]
+        if len(own) < 2:
+            return frozenset()
+        return own.difference(*[other for name, other in self.content.items() if name != label])
+
+
+class _Option(NamedTuple):
+    folded: Sequence[str]
+    forms: Sequence[Form]
+    content: frozenset[str]
 
 
 def option_texts(options: Mapping[str, str]) -> OptionTexts:
@@ -82,58 +90,52 @@ def option_texts(options: Mapping[str, str]) -> OptionTexts:
 @lru_cache(maxsize=4096)
 def _option_texts(options: tuple[tuple[str, str], ...]) -> OptionTexts:
     labels_of: dict[str, list[str]] = {}
-    for label, option in options:
-        labels_of.setdefault(folded_option(option), []).append(label)
-    words = {label: _option_words(option) for label, option in options}
-    forms = [_form(label, parts) for label, parts in words.items() if parts]
-    for label, parts in words.items():
-        spelled = tuple(_SPELLED.get(part, part) for part in parts)
-        if spelled != parts:
-            labels_of.setdefault(" ".join(spelled), []).append(label)
-            forms.append(_form(label, spelled))
-    content = {label: content_words(option) for label, option in options}
-    counts = Counter(word for own in content.values() for word in own)
-    several = {label: own for label, own in content.items() if len(words[label]) > 1}
-    telling = [
-        (label, only) for label, own in several.items() if (only := frozenset(w for w in own if counts[w] == 1))
-    ]
-    short = [(word, label) for label, option in options if (word := option.strip().lower()) in SHORT_WORDS]
+    read = {label: _read_option(option) for label, option in options}
+    for label, option in read.items():
+        for folded in option.folded:
+            labels_of.setdefault(folded, []).append(label)
+    short = [(word, label) for label, text in options if (word := text.strip().lower()) in SHORT_WORDS]
     return OptionTexts(
         labels_of,
-        words,
-        forms,
-        content,
-        telling,
+        [(label, form) for label, option in read.items() for form in option.forms],
+        {label: option.content for label, option in read.items()},
         sorted(short, key=lambda item: -len(item[0])),
     )
 
 
-def _form(label: str, words: tuple[str, ...]) -> Form:
-    stem = max(*words[:-1], _singular(words[-1]), "", key=len)
-    return Form(label, words, stem, all(map(_LATIN_WORD.fullmatch, words)))
-
-
 @lru_cache(maxsize=4096)
-def _option_words(option: str) -> tuple[str, ...]:
-    words = tuple(_WORD.findall(one_spelling(option).lower()))
-    return words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
+def _read_option(text: str) -> _Option:
+    words = tuple(_WORD.findall(one_spelling(text).lower()))
+    words = words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
+    spelled = tuple(_SPELLED.get(word, word) for word in words)
+    folded = [folded_option(text)] + ([" ".join(spelled)] if spelled != words else [])
+    return _Option(folded, [_form(way) for way in dict.fromkeys((words, spelled)) if way], _content(words))
+
+
+def _form(words: tuple[str, ...]) -> Form:
+    stem = max(*words[:-1], _singular(words[-1]), "", key=len)
+    return Form(words, stem, all(map(_LATIN_WORD.fullmatch, words)))
 
 
 def content_words(text: str) -> frozenset[str]:
     """The words of a text in the singular, without those that tell nothing."""
-    return frozenset(map(_singular, _WORD.findall(one_spelling(text).lower()))) - _EMPTY_WORDS
+    return _content(_WORD.findall(text.lower()))
+
+
+def _content(words: Sequence[str]) -> frozenset[str]:
+    return frozenset(map(_singular, words)) - _EMPTY_WORDS
 
 
 def mentions(text: str, known: OptionTexts) -> list[Mention]:
     """Every mention of an option's text in `text` (already in one spelling), without those inside a longer one."""
     lowered = text.lower()
-    likely = [form for form in known.forms if form.stem in lowered]
+    likely = [(label, form) for label, form in known.forms if form.stem in lowered]
     if not likely:
         return []
     latin = lowered.isascii() and len(lowered.encode().translate(None, _NO_LETTER_ALONE)) == len(lowered)
     if latin:
-        likely = [form for form in likely if form.latin]
-        plainly = [Mention(form.label, *place) for form in likely for place in _places(lowered, form.words)]
+        likely = [(label, form) for label, form in likely if form.latin]
+        plainly = [Mention(label, *place) for label, form in likely for place in _places(lowered, form.words)]
         if plainly or not likely:
             return _without_inner(plainly)
     hits = list((_LATIN_WORD if latin else _WORD).finditer(lowered))
@@ -186,11 +188,11 @@ def _is_letter(text: str, at: int) -> bool:
 
 
 def _find(
-    words: list[str], wanted: Sequence[Form], ending: Callable[[str], str] = str
+    words: list[str], wanted: Sequence[tuple[str, Form]], ending: Callable[[str], str] = str
 ) -> Iterator[tuple[str, int, int]]:
     """(label, first word, last word) where the words of an option stand in a row, the last one compared by `ending`."""
     ended = words if ending is str else [ending(word) for word in words]
-    for label, option, _, _ in wanted:
+    for label, (option, _, _) in wanted:
         wanted_last = ending(option[-1])
         if wanted_last not in ended:
             continue

@@ -254,40 +254,41 @@ def _contradicted(text: str, made: list[Claim], found: list[Mention]) -> bool:
 def _is_telling(text: str, mention: Mention, options: Mapping[str, str]) -> bool:
     """Whether the option's text says something in a sentence: not `no`, `B` as the text of A, or `you're right`."""
     option = options[mention.label].strip()
-    if option.lower() in SHORT_WORDS or option in options:
+    lowered = option.lower()
+    if lowered in SHORT_WORDS or option in options:
         return False
-    return option.lower() != "right" or not _AGREED.search(text[: mention.end])
+    return lowered != "right" or not _AGREED.search(text[: mention.end])
 
 
 def _only_text(text: str, stated: list[Mention], found: list[Mention], known: OptionTexts) -> Match | None:
     """The only option mentioned, unless all the words that tell another one from the rest are in the text as well."""
     only = _only(stated, "text")
-    if only is None or not known.telling:
-        return only
+    if only is None:
+        return None
     named = {m.label for m in found}
     lowered = text.lower()
     fewest = 1 if any(_COORDINATED.search(text[max(0, m.start - 12) : m.start]) for m in stated) else 2
-    likely = [
-        (label, words)
-        for label, words in known.telling
-        if len(words) >= fewest and label not in named and all(map(lowered.__contains__, words))
-    ]
-    said = content_words(text) if likely else frozenset()
-    return None if any(words <= said for _, words in likely) else only
+    for label, words in known.content.items():
+        if label not in named and any(map(lowered.__contains__, words)):
+            telling = known.telling(label)
+            if len(telling) >= fewest and telling <= content_words(text):
+                return None
+    return only
 
 
 def _shortened(text: str, known: OptionTexts) -> Match | None:
     """`left` for `the left image`: nothing but words of one option, and all that tell it from the others."""
-    if not known.telling or len(text) > _LONGEST_SHORTENED or "?" in text:
+    if len(text) > _LONGEST_SHORTENED or "?" in text:
         return None
     said = content_words(text)
-    fits = [label for label, words in known.telling if words <= said <= known.content[label]]
+    near = [label for label, words in known.content.items() if said and said <= words]
+    fits = [label for label in near if (telling := known.telling(label)) and telling <= said]
     return Match(fits[0], "part of a text") if len(fits) == 1 else None
 
 
 def _yes_or_no(text: str, known: OptionTexts) -> Match | None:
     """`Yeah`, `I'd say no` where yes and no are the options."""
-    if set(known.labels_of) != {"yes", "no"} or len(known.words) != 2:
+    if set(known.labels_of) != {"yes", "no"} or len(known.content) != 2:
         return None
     said = extract_yes_no_exact(text)
     return Match(known.labels_of[said.lower()][0], "yes or no") if said else None
