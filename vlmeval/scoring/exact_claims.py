@@ -35,11 +35,11 @@ _LABEL = re.compile(
     rf"""[\s:]*{_OPEN}[\s:]*{_OPEN}(?:(?:option|choice|letter|选项|选择?)\s*)?{_OPEN}([A-Za-z]){_NO_NAME}"""
 )
 _LIST = re.compile(
-    rf"""{_CLOSE}\s*(?:,|/|&|;|\+|-|~|\bto\b|\bvs\b|\band\b|\bor\b|和|或|与|及|,\s*(?:and|or)\b)\s*"""
+    rf"""{_CLOSE}\s*(?:,|/|&|;|\+|-|~|\bto\b|\bvs\b|\band\b|\bor\b|和|或者?|还是|以?及|[与跟]|,\s*(?:and|or)\b)\s*"""
     rf"""(?:option\s+|maybe\s+|perhaps\s+|possibly\s+|then\s+|(?:it\s+)?(?:could|might|may|can)\s+(?:also\s+)?be\s+"""
     rf"""|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
 )
-_IN_LIST = re.compile(rf"(?<![A-Za-z])[A-Z]{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或|与)+\s*{_OPEN}$")
+_IN_LIST = re.compile(rf"(?<![A-Za-z])[A-Z]{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*{_OPEN}$")
 _ARTICLE_USE = re.compile(
     r"[ \t]+(?!(?:is|was|because|since|as|and|or|but|for|due|rather|instead|not|would|should|seems|fits|matches|over"
     r"|best|here|based|from|among|with|which|in|at|cannot|can|could|must|isn't|can't|if|when)\b)[A-Za-z]"
@@ -53,7 +53,7 @@ _ADVERB = (
     r"\s+)?"
 )
 _STRONG_MARKER = re.compile(
-    rf"\b{_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b(?<!as )(?<!so ){_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
+    rf"\b{_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b{_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
     r"|[✅✔☑✓](?![ \t]*\n)|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
     r"|^\s*答\s*:\s*"
     r"|(?:正确|最佳|最终|最合适)的?(?:答案|选项|选择)\s*(?:应该|应|就)?\s*(?:是|为|选)?\s*[:=]?\s*",
@@ -62,7 +62,7 @@ _STRONG_MARKER = re.compile(
 _STRONG_MARKER_LOWER = re.compile(r"(?=[acosrl\s])(?:" + _STRONG_MARKER.pattern + ")")
 _WEAK_MARKER = re.compile(
     r"(?:\b(?:choose|chose|pick|select|selected|go with|going with|opt for|vote for|match(?:es)?|only|say|guess|think"
-    r"|believe|leaves|leaves only|leaving|answer|(?<!as )(?<!so )is|be|so|therefore|thus|hence|actually|probably|likely|definitely"
+    r"|believe|leaves|leaves only|leaving|points? to|lean(?:ing)? towards?|prefer|answer|is|be|so|therefore|thus|hence|actually|probably|likely|definitely"
     r"|clearly|certainly|perhaps|maybe|doubt|option|choice"
     r"|(?<!anything )(?<!everything )(?<!nothing )(?<!all )but(?: rather)?)\b|\b(?:it|that|this)'s\b"
     rf"|\bno,|=>|->|→|⇒|\b(?:wait|scratch that|second thought)\b[\s,.:]*"
@@ -82,6 +82,9 @@ _CORRECTION_HINTS = ("wait", "actual", "correct", "second th", "kidding", "scrat
 _STRONG_WORDS = ("ans", "choice", "option", "select", "solution", "conclusion", "response", "letter")
 _STRONG_CHARS = ("答", "正确", "最", "✅", "✔", "☑", "✓")
 """Every strong marker begins with one of these."""
+_ALSO_REACH = 16
+_ALSO = re.compile(r"\b(?:so|as|nor)\s+(?:is|are|was|were|do|does|can|could)\s+(?:option\s+)?$", re.IGNORECASE)
+"""`A can be excluded, and so can B`: what is said of B stands before."""
 _TAKES_SMALL = re.compile(r"choose|pick|select|option|choice|选", re.IGNORECASE)
 _VERDICT = re.compile(
     # The look-behind stands after the letter, so that the search can jump from capital to capital.
@@ -198,7 +201,7 @@ def _strong(text: str, options: Mapping[str, str], found: list[Mention]) -> Iter
         at = hit.end()
         if not is_denied(text, at):
             read = read_label(text, at, options, found) or _read_text(text, at, found)
-            if read is not None:
+            if read is not None and not _ALSO.search(text[max(0, at - _ALSO_REACH) : at]):
                 yield Claim(at, read.label, STRONG, isinstance(read, _Text))
 
 
@@ -212,11 +215,13 @@ def _weak(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterat
         if letters_mean_texts and not of_label:
             continue
         read = read_label(text, at, options, found, upper_only=not of_label)
-        if read is not None and not is_denied(text, at):
+        if read is None or _ALSO.search(text[max(0, at - _ALSO_REACH) : at]):
+            continue
+        if not is_denied(text, at):
             yield Claim(at, read.label, WEAK)
 
 
-_TEXT_LIST = re.compile(rf"{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或|与|及)+\s*(?:(?:an?|the)\s+)?", re.IGNORECASE)
+_TEXT_LIST = re.compile(rf"{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*(?:(?:an?|the)\s+)?", re.IGNORECASE)
 _OPENING = re.compile(r"""[\s"'(\[<:]*(?:(?:an?|the)\s+)?""", re.IGNORECASE)
 
 

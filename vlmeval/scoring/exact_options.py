@@ -33,7 +33,7 @@ _NUMBERED = re.compile(
 )
 _LIST_MARK = re.compile(r"[.)][ \t]+\w")
 _ARTICLES = frozenset({"a", "an", "the"})
-_EMPTY_WORDS = _ARTICLES | frozenset("is are was were it its it's he she they this that there".split())
+_EMPTY_WORDS = _ARTICLES | frozenset("is are was were it its it's he she they this that there 他 她 它 这 那".split())
 _SPELLED = {"mm": "millimeters", "cm": "centimeters", "m": "meters", "km": "kilometers", "g": "grams", "kg": "kilograms"}
 _SPELLED |= {word: short for short, word in _SPELLED.items()}
 
@@ -107,7 +107,7 @@ def _option_texts(options: tuple[tuple[str, str], ...]) -> OptionTexts:
 def _read_option(text: str) -> _Option:
     words = tuple(_WORD.findall(one_spelling(text).lower()))
     words = words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
-    spelled = tuple(_SPELLED.get(word, word) for word in words)
+    spelled = tuple(" ".join(_SPELLED.get(word, word.replace("%", " percent")) for word in words).split())
     folded = [folded_option(text)] + ([" ".join(spelled)] if spelled != words else [])
     return _Option(folded, [_form(way) for way in dict.fromkeys((words, spelled)) if way], _content(words))
 

@@ -63,7 +63,7 @@ def one_spelling(text: str) -> str:
 
 def folded(text: str) -> str:
     """A text but for case, white space, and what is around it."""
-    return " ".join(text.lower().split()).strip(" .,;:!\"'()[]")
+    return " ".join(text.lower().split()).replace(", ", ",").strip(" .,;:!\"'()[]")
 
 
 @lru_cache(maxsize=4096)

@@ -34,6 +34,7 @@ from vlmeval.scoring.exact_denial import is_absent_after, is_denied, is_denied_a
 from vlmeval.scoring.exact_options import SHORT_WORDS, Mention, OptionTexts, content_words, mentions, option_texts
 from vlmeval.scoring.exact_text import folded, folded_option, plain_answer
 from vlmeval.scoring.exact_yes_no import extract_yes_no_exact
+from vlmeval.scoring.extract_yes_no import NO, YES
 from vlmeval.scoring.match import Match
 
 _AROUND = " \t\r\n.,;:!?\"'()[]{}<>$-_/|~"
@@ -78,6 +79,7 @@ _REFUSAL_HINTS = (
     "could", "do not", "don't", "not ", "impossible", "hard to", "too ",
 )  # fmt: skip
 """A refusal in ASCII has one of these in it."""
+_YES_NO = ({YES: "yes", NO: "no"}, {YES: "是", NO: "否"}, {YES: "是", NO: "不是"}, {YES: "有", NO: "没有"})
 _LONGEST_SHORTENED = 200
 _LONGEST_MARK_WORDS = 4
 _COORDINATED = re.compile(r"(?:\b(?:or|and)\s|[/,]|或|和|还是)\s*(?:an?\s|the\s)?\s*$", re.IGNORECASE)
@@ -168,9 +170,12 @@ def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Ma
         plain = [m for m in plain if _REFUSAL.search(options[m.label])]
         return _only(plain, "text") or Match(None, "refusal")
     stated = [m for m in plain if not is_denied(text, m.start) and not is_absent_after(text, m.end)]
+    bracketed = _bracketed(text, options)
+    if bracketed and stated and bracketed.label not in {m.label for m in stated}:
+        return Match(None, "text and letter differ")
     return (
         _last_line(text, options, known, found)
-        or _bracketed(text, options, stated)
+        or (bracketed if len({m.label for m in stated}) < 2 else None)
         or _only_text(text, stated, found, known)
         or _concluded(text, stated)
         or _yes_or_no(text, known)
@@ -220,16 +225,13 @@ def _last_line(text: str, options: Mapping[str, str], known: OptionTexts, found:
     return Match(letter.label, "letter on the last line") if letter and letter.label else None
 
 
-def _bracketed(text: str, options: Mapping[str, str], stated: list[Mention]) -> Match | None:
-    """`The animal (B) barks`, unless the texts mentioned speak for another option."""
+def _bracketed(text: str, options: Mapping[str, str]) -> Match | None:
+    """`The animal (B) barks`: the only letter in brackets."""
     if "(" not in text and "[" not in text:
         return None
     hits = [hit for hit in _IN_BRACKETS.finditer(text) if hit.group(1) in options]
     labels = {hit.group(1) for hit in hits if not is_denied(text, hit.start()) and not is_denied_after(text, hit.end())}
-    if len(labels) != 1:
-        return None
-    texts = {m.label for m in stated}
-    return Match(labels.pop(), "letter in brackets") if not texts or texts == labels else None
+    return Match(labels.pop(), "letter in brackets") if len(labels) == 1 else None
 
 
 def _concluded(text: str, stated: list[Mention]) -> Match | None:
@@ -288,10 +290,9 @@ def _shortened(text: str, known: OptionTexts) -> Match | None:
 
 def _yes_or_no(text: str, known: OptionTexts) -> Match | None:
     """`Yeah`, `I'd say no` where yes and no are the options."""
-    if set(known.labels_of) != {"yes", "no"} or len(known.content) != 2:
-        return None
-    said = extract_yes_no_exact(text)
-    return Match(known.labels_of[said.lower()][0], "yes or no") if said else None
+    pair = next((pair for pair in _YES_NO if known.labels_of.keys() == set(pair.values())), None)
+    said = extract_yes_no_exact(text) if pair and len(known.content) == len(pair) else None
+    return Match(known.labels_of[pair[said]][0], "yes or no") if pair and said else None
 
 
 def _only(found: list[Mention], how: str) -> Match | None:
