@@ -39,7 +39,9 @@ _LIST = re.compile(
     rf"""(?:option\s+|maybe\s+|perhaps\s+|possibly\s+|then\s+|(?:it\s+)?(?:could|might|may|can)\s+(?:also\s+)?be\s+"""
     rf"""|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
 )
-_IN_LIST = re.compile(rf"(?<![A-Za-z])[A-Z]{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*{_OPEN}$")
+_IN_LIST = re.compile(
+    rf"(?<![A-Za-z])([A-Z]){_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*{_OPEN}$"
+)
 _ARTICLE_USE = re.compile(
     r"[ \t]+(?!(?:is|was|because|since|as|and|or|but|for|due|rather|instead|not|would|should|seems|fits|matches|over"
     r"|best|here|based|from|among|with|which|in|at|cannot|can|could|must|isn't|can't|if|when)\b)[A-Za-z]"
@@ -54,7 +56,7 @@ _ADVERB = (
 )
 _STRONG_MARKER = re.compile(
     rf"\b{_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b{_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
-    r"|[✅✔☑✓](?![ \t]*\n)|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
+    r"|\bcorrect:\s*|[✅✔☑✓](?![ \t]*\n)|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
     r"|^\s*答\s*:\s*"
     r"|(?:正确|最佳|最终|最合适)的?(?:答案|选项|选择)\s*(?:应该|应|就)?\s*(?:是|为|选)?\s*[:=]?\s*",
     re.IGNORECASE,
@@ -79,7 +81,7 @@ CORRECTION = re.compile(
 )
 _CORRECTION_HINTS = ("wait", "actual", "correct", "second th", "kidding", "scratch", "no,")
 """A correction in ASCII has one of these in it."""
-_STRONG_WORDS = ("ans", "choice", "option", "select", "solution", "conclusion", "response", "letter")
+_STRONG_WORDS = ("ans", "choice", "option", "select", "solution", "conclusion", "response", "letter", "correct:")
 _STRONG_CHARS = ("答", "正确", "最", "✅", "✔", "☑", "✓")
 """Every strong marker begins with one of these."""
 _ALSO_REACH = 16
@@ -90,7 +92,7 @@ _VERDICT = re.compile(
     # The look-behind stands after the letter, so that the search can jump from capital to capital.
     rf"""([A-Z])(?<![A-Za-z0-9+\-.'].){_CLOSE}(?:
     \s+(?:is|seems|looks|appears|would\ be|should\ be|must\ be|has\ to\ be)\s+(?:to\ be\s+)?(?:\w+ly\s+)?(?:the\s+)?
-        (?:correct|right|best|closest|accurate|true|appropriate|answer
+        (?:correct|right|best|better|closest|accurate|true|appropriate|answer
         |(?:most|more)\s+(?:likely|accurate|appropriate|suitable|plausible|fitting|reasonable|probable|logical))\b
     |\s+(?:is|would\ be)\s+(?:the|my)\s+(?:(?!wrong|incorrect|worst|least|other)\w+\s+)?
         (?:answer|choice|option|pick|one|match)\b
@@ -221,7 +223,9 @@ def _weak(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterat
             yield Claim(at, read.label, WEAK)
 
 
-_TEXT_LIST = re.compile(rf"{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*(?:(?:an?|the)\s+)?", re.IGNORECASE)
+_TEXT_LIST = re.compile(
+    rf"{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*(?:(?:an?|the)\s+)?", re.IGNORECASE
+)
 _OPENING = re.compile(r"""[\s"'(\[<:]*(?:(?:an?|the)\s+)?""", re.IGNORECASE)
 
 
@@ -252,7 +256,8 @@ def read_label(
         return None
     if is_denied_after(text, end):
         return None
-    if _several(text, end) or letter.upper() not in options or (own_text is not None and not same):
+    differs = own_text is not None and not same and not is_denied_after(text, own_text.end)
+    if _several(text, end) or letter.upper() not in options or differs:
         return _Read(None)
     return _Read(letter.upper())
 
@@ -283,7 +288,8 @@ def _verdicts(text: str, options: Mapping[str, str], alone: list[int]) -> Iterat
             continue
         behind = hit.end()
         listed = _IN_LIST.search(text, max(0, hit.start() - 12), hit.start())
-        if hit.group(1) in options and not listed and not is_denied(text, hit.start()):
+        among = listed is not None and listed.group(1) != hit.group(1)  # `of A and B, B is better` is no list
+        if hit.group(1) in options and not among and not is_denied(text, hit.start()):
             yield Claim(hit.start(), hit.group(1), STRONG)
 
 

@@ -19,8 +19,9 @@ _CLAUSE_END = re.compile(
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
-    r"(?=[ncweuirablt虽尽错禁不没无非排除是'❌✗✘✖])(?:\b(?:not|never|neither|nor|cannot|no|none|without|except|excluding|unlike"
-    r"|instead of|rather than|eliminate[sd]?|rule[sd]? out|whether|if|although|though|before|wrong|incorrect|least)\b"
+    r"(?=[ncweuirabltsmop虽尽错禁不没无非排除是'❌✗✘✖])(?:\b(?:not|never|neither|nor|cannot|no|none|without|except|excluding|unlike"
+    r"|instead of|rather than|eliminate[sd]?|rule[sd]? out|whether|if|although|though|before|wrong|incorrect|least"
+    r"|(?:some|many|others|people|one) (?:would|could|might|may))\b"
     r"|n't\b|虽然|尽管|错误的|错的|禁止|不|没|无|非|排除|除了|是否|[❌✗✘✖])",
     re.IGNORECASE,
 )
@@ -54,7 +55,7 @@ _CLAUSE_END_LOWER = re.compile(_CLAUSE_END.pattern)
 _DENIAL_LOWER = re.compile(_DENIAL.pattern)
 _DENIAL_HINTS = (
     "no", "ne", "n't", "with", "exc", "unl", "inst", "rath", "elim", "rul", "whe", "if", "tho", "bef", "wro", "inco",
-    "lea",
+    "lea", "some", "many", "others", "people", "one ",
 )  # fmt: skip
 """A denial in ASCII has one of these in it."""
 

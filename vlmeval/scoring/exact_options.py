@@ -2,7 +2,7 @@
 
 Texts are compared as words: a number, a Latin word, or one Chinese character. So `dog` is not in `hotdog`, 3 is not in
 13 or 3.5, and an option's leading article does not count. A unit may be spelled out: `10 centimeters` is 10 cm. Where one option's text lies inside another's mention, the longer one is meant. A number that is
-reckoned with, or that numbers something (`Step 2`), is no mention. Chinese has no word borders: 猫 is found in 熊猫 unless
+reckoned with, bounds (`more than 5`) or numbers something (`Step 2`) is no mention. Chinese has no word borders: 猫 is found in 熊猫 unless
 that is an option.
 """
 
@@ -31,10 +31,22 @@ _NUMBERED = re.compile(
     r"|\n[ \t]*)$",
     re.IGNORECASE,
 )
+_BOUND = re.compile(
+    r"(?:\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|over|under|above|below)\s"
+    r"|超过|多于|少于|大于|小于|不到|至少|至多)$",
+    re.IGNORECASE,
+)
 _LIST_MARK = re.compile(r"[.)][ \t]+\w")
 _ARTICLES = frozenset({"a", "an", "the"})
 _EMPTY_WORDS = _ARTICLES | frozenset("is are was were it its it's he she they this that there 他 她 它 这 那".split())
-_SPELLED = {"mm": "millimeters", "cm": "centimeters", "m": "meters", "km": "kilometers", "g": "grams", "kg": "kilograms"}
+_SPELLED = {
+    "mm": "millimeters",
+    "cm": "centimeters",
+    "m": "meters",
+    "km": "kilometers",
+    "g": "grams",
+    "kg": "kilograms",
+}
 _SPELLED |= {word: short for short, word in _SPELLED.items()}
 
 
@@ -147,10 +159,14 @@ def mentions(text: str, known: OptionTexts) -> list[Mention]:
 
 def _is_no_amount(text: str, span: Mention) -> bool:
     """Whether the span is a number that something is done with, as 1 and 4 in `1 - 1/4`, or that numbers something, as
-    in `Step 2`."""
+    in `Step 2`, or bounds it, as in `more than 5`."""
+    if not text[span.start].isdigit():
+        return False
+    before = text[max(0, span.start - 14) : span.start]
+    if _BOUND.search(before):
+        return True
     if not text[span.start : span.end].isdigit():
         return False
-    before = text[max(0, span.start - 12) : span.start]
     if _OPERATOR_BEHIND.match(text, span.end) or _OPERATOR_BEFORE.search(before):
         return True
     numbered = _NUMBERED.search(before)

@@ -39,7 +39,9 @@ from vlmeval.scoring.match import Match
 
 _AROUND = " \t\r\n.,;:!?\"'()[]{}<>$-_/|~"
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
-_ANSWER_TAG = re.compile(r"<(?:final_)?(?:answer|conclusion)>(.*?)</(?:final_)?(?:answer|conclusion)>", re.IGNORECASE | re.DOTALL)
+_ANSWER_TAG = re.compile(
+    r"<(?:final_)?(?:answer|conclusion)>(.*?)</(?:final_)?(?:answer|conclusion)>", re.IGNORECASE | re.DOTALL
+)
 _ANSWER_KEY = re.compile(r"""["'](?:final_)?(?:answer|choice|option)["']\s*:\s*["']([^"']*)["']""", re.IGNORECASE)
 _NO_WORD = "".join(chr(code) for code in range(128) if not chr(code).isalnum() and chr(code) != "_")
 _BEFORE_LETTER = re.compile(r"\W*(?:\d{1,2}[.)]\s+)?\W*")
@@ -55,13 +57,14 @@ _CONCLUSION = re.compile(
     re.IGNORECASE,
 )
 _SO = re.compile(
-    r"(?:\b(?:so|therefore|thus|hence),?\s+(?:[^.,;:!?\n]{0,60}\b(?:is|are|was|were|be|'s)\s+)?"
+    r"(?:\b(?:so|therefore|thus|hence),?\s+(?:[^.,;:!?\n]{0,60}\b(?:is|are|was|were|be|'s|=)\s+)?"
     r"|\b(?:giving|making|which (?:gives|makes|leaves|equals|is)|but\s+(?:is|it's|it is)?\s*(?:actually|in fact|really))"
-    r"\s+)(?:(?:an?|the)\s+)?$|(?:所以|因此|但其实|但实际上|其实)(?:是|为)?$",
+    r"\s+)(?:(?:an?|the)\s+)?$|=[^=,;\n]*=\s*$|(?:(?:所以|因此|但其实|但实际上|其实)(?:是|为)?|共(?:有|计|是)?)$",
     re.IGNORECASE,
 )
 _ENDS = re.compile(r"(?:(?:\s+\w+)?\s+(?:in total|in all|overall|altogether|all together))?\W*")
 _IT_IS = re.compile(r"(?:\b(?:it|this|that)(?:'s| is)\s+(?:an?\s+|the\s+)?|[它这]是)$", re.IGNORECASE)
+_BRACKET_OPENS = re.compile(r"\s*[(\[](?:option|choice|选项)?\s*", re.IGNORECASE)
 _HENCE = re.compile(r"[\s,.;]*(?:(?:so|therefore|thus|hence)\b|所以|因此)[^.,;!?\n]{0,40}", re.IGNORECASE)
 _AGREED = re.compile(r"\b(?:that|this|you)(?:'s|'re| is| are) right$", re.IGNORECASE)
 _REFUSAL = re.compile(
@@ -83,7 +86,7 @@ _YES_NO = ({YES: "yes", NO: "no"}, {YES: "是", NO: "否"}, {YES: "是", NO: "�
 _LONGEST_SHORTENED = 200
 _LONGEST_MARK_WORDS = 4
 _COORDINATED = re.compile(r"(?:\b(?:or|and)\s|[/,]|或|和|还是)\s*(?:an?\s|the\s)?\s*$", re.IGNORECASE)
-_IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
+_IN_BRACKETS = re.compile(r"[(\[](?:(?:[Oo]ption|[Cc]hoice|选项)\s*)?([A-Z])[)\]]")
 _SENTENCE_BREAK = re.compile(r"[.!?]\s+")
 _LETTER_FIRST = re.compile(r"[(\[]?[A-Z][)\].:,](?![A-Za-z])")
 _SHORT_ANSWER_END = re.compile(
@@ -162,6 +165,8 @@ def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Ma
     made = claims(text, options, found)
     short = _short_word(text, known) if known.short else None
     if short is not None:
+        if corrects(text):
+            return _yes_or_no(text, known) or Match(None, "corrected")
         made.insert(0, Claim(0, short, STRONG))
     if made:
         return Match(None, "text and letter differ") if _contradicted(text, made, found) else _decide(text, made)
@@ -243,14 +248,19 @@ def _concluded(text: str, stated: list[Mention]) -> Match | None:
 
 
 def _contradicted(text: str, made: list[Claim], found: list[Mention]) -> bool:
-    """`It is a dog, so the answer is A` where A is a cat."""
+    """`It is a dog, so the answer is A`, `the dog (option A)` where A is a cat."""
     if len(made) > 1 or made[0].by_text:
         return False
     label, at = made[0].label, made[0].at
     last = next((m for m in reversed(found) if m.end <= at), None)
-    if last is None or last.label == label or not _HENCE.fullmatch(text, last.end, at):
+    if last is None or last.label == label:
         return False
-    return _IT_IS.search(text[max(0, last.start - 20) : last.start]) is not None
+    if _BRACKET_OPENS.fullmatch(text, last.end, at):
+        return True
+    return (
+        _HENCE.fullmatch(text, last.end, at) is not None
+        and _IT_IS.search(text[max(0, last.start - 20) : last.start]) is not None
+    )
 
 
 def _is_telling(text: str, mention: Mention, options: Mapping[str, str]) -> bool:
@@ -269,20 +279,28 @@ def _only_text(text: str, stated: list[Mention], found: list[Mention], known: Op
         return None
     named = {m.label for m in found}
     lowered = text.lower()
-    fewest = 1 if any(_COORDINATED.search(text[max(0, m.start - 12) : m.start]) for m in stated) else 2
     for label, words in known.content.items():
-        if label not in named and any(map(lowered.__contains__, words)):
+        if len(words) > 1 and label not in named and any(map(lowered.__contains__, words)):
             telling = known.telling(label)
-            if len(telling) >= fewest and telling <= content_words(text):
+            if telling and telling <= content_words(text) and (len(telling) > 1 or _is_one_of_several(text, stated)):
                 return None
     return only
 
 
+def _is_one_of_several(text: str, stated: list[Mention]) -> bool:
+    """Whether an `or` or the like stands before a mention."""
+    return any(_COORDINATED.search(text[max(0, m.start - 12) : m.start]) for m in stated)
+
+
 def _shortened(text: str, known: OptionTexts) -> Match | None:
-    """`left` for `the left image`: nothing but words of one option, and all that tell it from the others."""
+    """`No` for `No, it is sunny`; `left` for `the left image`: nothing but words of one option, and all of those that
+    tell it from the others."""
     if len(text) > _LONGEST_SHORTENED or "?" in text:
         return None
     said = content_words(text)
+    heads = [labels for text_of, labels in known.labels_of.items() if text_of.partition(",")[0] == folded(text)]
+    if len(heads) == 1 == len(heads[0]):
+        return Match(heads[0][0], "part of a text")
     near = [label for label, words in known.content.items() if said and said <= words]
     fits = [label for label in near if (telling := known.telling(label)) and telling <= said]
     return Match(fits[0], "part of a text") if len(fits) == 1 else None
