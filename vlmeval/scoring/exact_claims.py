@@ -56,7 +56,8 @@ _ADVERB = (
 )
 _STRONG_MARKER = re.compile(
     rf"\b{_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b{_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
-    r"|\bcorrect:\s*|[✅✔☑✓](?![ \t]*\n)|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
+    r"|\bcorrect:\s*|[✅✔☑✓](?![ \t]*\n)"
+    r"|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
     r"|^\s*答\s*:\s*"
     r"|(?:正确|最佳|最终|最合适)的?(?:答案|选项|选择)\s*(?:应该|应|就)?\s*(?:是|为|选)?\s*[:=]?\s*",
     re.IGNORECASE,
@@ -64,7 +65,8 @@ _STRONG_MARKER = re.compile(
 _STRONG_MARKER_LOWER = re.compile(r"(?=[acosrl\s])(?:" + _STRONG_MARKER.pattern + ")")
 _WEAK_MARKER = re.compile(
     r"(?:\b(?:choose|chose|pick|select|selected|go with|going with|opt for|vote for|match(?:es)?|only|say|guess|think"
-    r"|believe|leaves|leaves only|leaving|points? to|lean(?:ing)? towards?|prefer|answer|is|be|so|therefore|thus|hence|actually|probably|likely|definitely"
+    r"|believe|leaves|leaves only|leaving|points? to|lean(?:ing)? towards?|prefer"
+    r"|answer|is|be|so|therefore|thus|hence|actually|probably|likely|definitely"
     r"|clearly|certainly|perhaps|maybe|doubt|option|choice"
     r"|(?<!anything )(?<!everything )(?<!nothing )(?<!all )but(?: rather)?)\b|\b(?:it|that|this)'s\b"
     rf"|\bno,|=>|->|→|⇒|\b(?:wait|scratch that|second thought)\b[\s,.:]*"
@@ -275,7 +277,7 @@ def _read_text(text: str, at: int, found: list[Mention]) -> _Text | None:
     opening = _OPENING.match(text, at)
     first = next((m for m in here if opening is not None and m.start == opening.end()), None)
     listed = first is None or any(_TEXT_LIST.fullmatch(text, first.end, m.start) for m in here)
-    labels = {m.label for m in here} if listed else {first.label}
+    labels = {m.label for m in (here if listed or first is None else [first])}
     return _Text(labels.pop()) if len(labels) == 1 else None
 
 

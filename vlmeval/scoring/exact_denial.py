@@ -26,7 +26,9 @@ _DENIAL = re.compile(
     re.IGNORECASE,
 )
 _NO_DENIAL = re.compile(
-    r"\bif (?:I|you) (?:(?:had|have|were|was|am|are) (?:(?:forced|asked|pressed) )?to|must) \w+|\b(?:no|without(?: a)?) doubt\b|\bnot (?:only|sure|certain|entirely sure)\b|(?:如果)?(?:非|一定|必须)要?选(?:一个|择)?|毫无疑问|无疑|不仅|不只",
+    r"\bif (?:I|you) (?:(?:had|have|were|was|am|are) (?:(?:forced|asked|pressed) )?to|must) \w+"
+    r"|\b(?:no|without(?: a)?) doubt\b|\bnot (?:only|sure|certain|entirely sure)\b"
+    r"|(?:如果)?(?:非|一定|必须)要?选(?:一个|择)?|毫无疑问|无疑|不仅|不只",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(r"\s*if\b.*\b(?:would|were|had)\b|\s*(?:如果|假如|若)", re.IGNORECASE | re.DOTALL)
@@ -55,7 +57,7 @@ _CLAUSE_END_LOWER = re.compile(_CLAUSE_END.pattern)
 _DENIAL_LOWER = re.compile(_DENIAL.pattern)
 _DENIAL_HINTS = (
     "no", "ne", "n't", "with", "exc", "unl", "inst", "rath", "elim", "rul", "whe", "if", "tho", "bef", "wro", "inco",
-    "lea", "some", "many", "others", "people", "one ",
+    "lea", " would", " could", " might", " may",
 )  # fmt: skip
 """A denial in ASCII has one of these in it."""
 

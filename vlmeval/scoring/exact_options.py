@@ -1,9 +1,10 @@
 """Where an option's text stands in an answer, for the protocol `exact`. Ours, no outside source.
 
 Texts are compared as words: a number, a Latin word, or one Chinese character. So `dog` is not in `hotdog`, 3 is not in
-13 or 3.5, and an option's leading article does not count. A unit may be spelled out: `10 centimeters` is 10 cm. Where one option's text lies inside another's mention, the longer one is meant. A number that is
-reckoned with, bounds (`more than 5`) or numbers something (`Step 2`) is no mention. Chinese has no word borders: 猫 is found in 熊猫 unless
-that is an option.
+13 or 3.5, and an option's leading article does not count. A unit may be spelled out: `10 centimeters` is 10 cm. Where
+one option's text lies inside another's mention, the longer one is meant. A number that is reckoned with, bounds (`more
+than 5`) or numbers something (`Step 2`) is no mention. Chinese has no word borders: 猫 is found in 熊猫 unless that is
+an option.
 """
 
 from __future__ import annotations

@@ -3,13 +3,17 @@
 What an answer says is taken in this order, and where it says nothing or two things, nothing is:
 
 1. Only what stands behind the last `</think>`; an unclosed `<think>` has no answer.
-2. What was put into `\\boxed{}`, `<answer>` or `"answer":` alone decides, the last one if there are several.
+2. What was put into `\\boxed{}`, `<answer>`, `<conclusion>` or `"answer":` alone decides, the last one if
+   there are several.
 3. A bare letter, or a bare option text.
 4. What is claimed: `the answer is B`, `选B`, `B is correct`, `B. dog`, `The answer is bird`. Claims that are negated or
    asked do not count. Of several the corrected one (`wait`, `actually`), else the explicit ones; if these differ, the
    last, but only if it is a conclusion (`but`, `so`, `final`, `所以`).
 5. A refusal: nothing, unless it is an option's own text.
-6. A last line that is a letter, a letter in brackets, the one option whose text is mentioned and not negated.
+6. A last line that is a letter, a letter in brackets, the one option whose text is mentioned and not negated, the text
+   an answer concludes with (`so 15 cm in total`), words of one option only (`left` for `the left image`).
+
+A letter that the text beside it contradicts (`the dog (A)` where A is a cat) makes it nothing.
 
 Agreement with hand-made labels is tested on `tests/scoring/exact_labelled.jsonl`.
 """
@@ -19,6 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from vlmeval.scoring.exact_by_text import AROUND, concluded, is_telling, only, only_text, shortened, yes_or_no
 from vlmeval.scoring.exact_claims import (
     CORRECTION,
     STRONG,
@@ -31,13 +36,10 @@ from vlmeval.scoring.exact_claims import (
     read_label,
 )
 from vlmeval.scoring.exact_denial import is_absent_after, is_denied, is_denied_after
-from vlmeval.scoring.exact_options import SHORT_WORDS, Mention, OptionTexts, content_words, mentions, option_texts
+from vlmeval.scoring.exact_options import Mention, OptionTexts, mentions, option_texts
 from vlmeval.scoring.exact_text import folded, folded_option, plain_answer
-from vlmeval.scoring.exact_yes_no import extract_yes_no_exact
-from vlmeval.scoring.extract_yes_no import NO, YES
 from vlmeval.scoring.match import Match
 
-_AROUND = " \t\r\n.,;:!?\"'()[]{}<>$-_/|~"
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _ANSWER_TAG = re.compile(
     r"<(?:final_)?(?:answer|conclusion)>(.*?)</(?:final_)?(?:answer|conclusion)>", re.IGNORECASE | re.DOTALL
@@ -56,17 +58,9 @@ _CONCLUSION = re.compile(
     r"|但|不过|所以|因此|综上|最终|故",
     re.IGNORECASE,
 )
-_SO = re.compile(
-    r"(?:\b(?:so|therefore|thus|hence),?\s+(?:[^.,;:!?\n]{0,60}\b(?:is|are|was|were|be|'s|=)\s+)?"
-    r"|\b(?:giving|making|which (?:gives|makes|leaves|equals|is)|but\s+(?:is|it's|it is)?\s*(?:actually|in fact|really))"
-    r"\s+)(?:(?:an?|the)\s+)?$|=[^=,;\n]*=\s*$|(?:(?:所以|因此|但其实|但实际上|其实)(?:是|为)?|共(?:有|计|是)?)$",
-    re.IGNORECASE,
-)
-_ENDS = re.compile(r"(?:(?:\s+\w+)?\s+(?:in total|in all|overall|altogether|all together))?\W*")
 _IT_IS = re.compile(r"(?:\b(?:it|this|that)(?:'s| is)\s+(?:an?\s+|the\s+)?|[它这]是)$", re.IGNORECASE)
 _BRACKET_OPENS = re.compile(r"\s*[(\[](?:option|choice|选项)?\s*", re.IGNORECASE)
 _HENCE = re.compile(r"[\s,.;]*(?:(?:so|therefore|thus|hence)\b|所以|因此)[^.,;!?\n]{0,40}", re.IGNORECASE)
-_AGREED = re.compile(r"\b(?:that|this|you)(?:'s|'re| is| are) right$", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"(?=[suanfcdiht抱对无不看以没请难])(?:"  # changes no match, is faster
     r"\b(?:sorry|unable to|as an ai|no idea|unclear|unknown|failed to obtain|none of|no image)\b"
@@ -78,14 +72,11 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _REFUSAL_HINTS = (
-    "sorry", "unable", "as an ai", "no idea", "unclear", "unknown", "failed", "none of", "no image", "cannot", "can't", "can not",
-    "could", "do not", "don't", "not ", "impossible", "hard to", "too ",
+    "sorry", "unable", "as an ai", "no idea", "unclear", "unknown", "failed", "none of", "no image", "cannot", "can't",
+    "can not", "could", "do not", "don't", "not ", "impossible", "hard to", "too ",
 )  # fmt: skip
 """A refusal in ASCII has one of these in it."""
-_YES_NO = ({YES: "yes", NO: "no"}, {YES: "是", NO: "否"}, {YES: "是", NO: "不是"}, {YES: "有", NO: "没有"})
-_LONGEST_SHORTENED = 200
 _LONGEST_MARK_WORDS = 4
-_COORDINATED = re.compile(r"(?:\b(?:or|and)\s|[/,]|或|和|还是)\s*(?:an?\s|the\s)?\s*$", re.IGNORECASE)
 _IN_BRACKETS = re.compile(r"[(\[](?:(?:[Oo]ption|[Cc]hoice|选项)\s*)?([A-Z])[)\]]")
 _SENTENCE_BREAK = re.compile(r"[.!?]\s+")
 _LETTER_FIRST = re.compile(r"[(\[]?[A-Z][)\].:,](?![A-Za-z])")
@@ -151,7 +142,7 @@ def _read_marked(text: str, options: Mapping[str, str], known: OptionTexts) -> M
     letter = read_label(text, 0, options, found)
     if letter is not None:
         return Match(letter.label, "letter") if letter.label else None
-    return _only(found, "text")
+    return only(found, "text")
 
 
 def _may_refuse(text: str) -> bool:
@@ -166,14 +157,14 @@ def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Ma
     short = _short_word(text, known) if known.short else None
     if short is not None:
         if corrects(text):
-            return _yes_or_no(text, known) or Match(None, "corrected")
+            return yes_or_no(text, known) or Match(None, "corrected")
         made.insert(0, Claim(0, short, STRONG))
     if made:
         return Match(None, "text and letter differ") if _contradicted(text, made, found) else _decide(text, made)
-    plain = [m for m in found if _is_telling(text, m, options)]
+    plain = [m for m in found if is_telling(text, m, options)]
     if _may_refuse(text) and _REFUSAL.search(text):
         plain = [m for m in plain if _REFUSAL.search(options[m.label])]
-        return _only(plain, "text") or Match(None, "refusal")
+        return only(plain, "text") or Match(None, "refusal")
     stated = [m for m in plain if not is_denied(text, m.start) and not is_absent_after(text, m.end)]
     bracketed = _bracketed(text, options)
     if bracketed and stated and bracketed.label not in {m.label for m in stated}:
@@ -181,10 +172,10 @@ def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Ma
     return (
         _last_line(text, options, known, found)
         or (bracketed if len({m.label for m in stated}) < 2 else None)
-        or _only_text(text, stated, found, known)
-        or _concluded(text, stated)
-        or _yes_or_no(text, known)
-        or _shortened(text, known)
+        or only_text(text, stated, found, known)
+        or concluded(text, stated)
+        or yes_or_no(text, known)
+        or shortened(text, known)
         or Match(None, "no claim")
     )
 
@@ -210,7 +201,7 @@ def _decide(text: str, made: list[Claim]) -> Match:
 
 def _short_word(text: str, known: OptionTexts) -> str | None:
     """`Yes, ...` where yes is an option: such words count only as the first word, and alone."""
-    start = len(text) - len(text.lstrip(_AROUND))
+    start = len(text) - len(text.lstrip(AROUND))
     for word, label in known.short:
         if text[start : start + len(word)].lower() == word:
             return label if _SHORT_ANSWER_END.match(text, start + len(word)) else None
@@ -221,7 +212,7 @@ def _last_line(text: str, options: Mapping[str, str], known: OptionTexts, found:
     if lists_letters(text) or lists_texts(text, found):
         return None
     line = text.rstrip().rpartition("\n")[2]
-    core = _SENTENCE_BREAK.split(line.rstrip(_AROUND))[-1].strip(_AROUND)
+    core = _SENTENCE_BREAK.split(line.rstrip(AROUND))[-1].strip(AROUND)
     if core in options:
         return Match(core, "letter on the last line")
     if not _LETTER_FIRST.match(line) or lists_options(text):
@@ -239,14 +230,6 @@ def _bracketed(text: str, options: Mapping[str, str]) -> Match | None:
     return Match(labels.pop(), "letter in brackets") if len(labels) == 1 else None
 
 
-def _concluded(text: str, stated: list[Mention]) -> Match | None:
-    """`5 cm on the left, 10 cm on the right, so 15 cm.`: what the text ends with, after a word that concludes."""
-    last = max(stated, key=lambda m: m.end, default=None)
-    if last is None or not _ENDS.fullmatch(text, last.end) or not _SO.search(text[: last.start]):
-        return None
-    return Match(last.label, "text concluded")
-
-
 def _contradicted(text: str, made: list[Claim], found: list[Mention]) -> bool:
     """`It is a dog, so the answer is A`, `the dog (option A)` where A is a cat."""
     if len(made) > 1 or made[0].by_text:
@@ -261,58 +244,3 @@ def _contradicted(text: str, made: list[Claim], found: list[Mention]) -> bool:
         _HENCE.fullmatch(text, last.end, at) is not None
         and _IT_IS.search(text[max(0, last.start - 20) : last.start]) is not None
     )
-
-
-def _is_telling(text: str, mention: Mention, options: Mapping[str, str]) -> bool:
-    """Whether the option's text says something in a sentence: not `no`, `B` as the text of A, or `you're right`."""
-    option = options[mention.label].strip()
-    lowered = option.lower()
-    if lowered in SHORT_WORDS or option in options:
-        return False
-    return lowered != "right" or not _AGREED.search(text[: mention.end])
-
-
-def _only_text(text: str, stated: list[Mention], found: list[Mention], known: OptionTexts) -> Match | None:
-    """The only option mentioned, unless all the words that tell another one from the rest are in the text as well."""
-    only = _only(stated, "text")
-    if only is None:
-        return None
-    named = {m.label for m in found}
-    lowered = text.lower()
-    for label, words in known.content.items():
-        if len(words) > 1 and label not in named and any(map(lowered.__contains__, words)):
-            telling = known.telling(label)
-            if telling and telling <= content_words(text) and (len(telling) > 1 or _is_one_of_several(text, stated)):
-                return None
-    return only
-
-
-def _is_one_of_several(text: str, stated: list[Mention]) -> bool:
-    """Whether an `or` or the like stands before a mention."""
-    return any(_COORDINATED.search(text[max(0, m.start - 12) : m.start]) for m in stated)
-
-
-def _shortened(text: str, known: OptionTexts) -> Match | None:
-    """`No` for `No, it is sunny`; `left` for `the left image`: nothing but words of one option, and all of those that
-    tell it from the others."""
-    if len(text) > _LONGEST_SHORTENED or "?" in text:
-        return None
-    said = content_words(text)
-    heads = [labels for text_of, labels in known.labels_of.items() if text_of.partition(",")[0] == folded(text)]
-    if len(heads) == 1 == len(heads[0]):
-        return Match(heads[0][0], "part of a text")
-    near = [label for label, words in known.content.items() if said and said <= words]
-    fits = [label for label in near if (telling := known.telling(label)) and telling <= said]
-    return Match(fits[0], "part of a text") if len(fits) == 1 else None
-
-
-def _yes_or_no(text: str, known: OptionTexts) -> Match | None:
-    """`Yeah`, `I'd say no` where yes and no are the options."""
-    pair = next((pair for pair in _YES_NO if known.labels_of.keys() == set(pair.values())), None)
-    said = extract_yes_no_exact(text) if pair and len(known.content) == len(pair) else None
-    return Match(known.labels_of[pair[said]][0], "yes or no") if pair and said else None
-
-
-def _only(found: list[Mention], how: str) -> Match | None:
-    labels = {m.label for m in found}
-    return Match(labels.pop(), how) if len(labels) == 1 else None

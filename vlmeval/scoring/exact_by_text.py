@@ -1,0 +1,92 @@
+"""The option an answer takes by its text alone, where no letter and no `the answer is` says it (protocol `exact`).
+
+Ours, no outside source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from vlmeval.scoring.exact_options import SHORT_WORDS, Mention, OptionTexts, content_words
+from vlmeval.scoring.exact_text import folded
+from vlmeval.scoring.exact_yes_no import extract_yes_no_exact
+from vlmeval.scoring.extract_yes_no import NO, YES
+from vlmeval.scoring.match import Match
+
+AROUND = " \t\r\n.,;:!?\"'()[]{}<>$-_/|~"
+_SO = re.compile(
+    r"(?:\b(?:so|therefore|thus|hence),?\s+(?:[^.,;:!?\n]{0,60}\b(?:is|are|was|were|be|'s|=)\s+)?"
+    r"|\b(?:giving|making|which (?:gives|makes|leaves|equals|is)"
+    r"|but\s+(?:is|it's|it is)?\s*(?:actually|in fact|really))"
+    r"\s+)(?:(?:an?|the)\s+)?$|=[^=,;\n]*=\s*$|(?:(?:所以|因此|但其实|但实际上|其实)(?:是|为)?|共(?:有|计|是)?)$",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(r"(?:(?:\s+\w+)?\s+(?:in total|in all|overall|altogether|all together))?\W*")
+_AGREED = re.compile(r"\b(?:that|this|you)(?:'s|'re| is| are) right$", re.IGNORECASE)
+_COORDINATED = re.compile(r"(?:\b(?:or|and)\s|[/,]|或|和|还是)\s*(?:an?\s|the\s)?\s*$", re.IGNORECASE)
+_LONGEST_SHORTENED = 200
+_YES_NO = ({YES: "yes", NO: "no"}, {YES: "是", NO: "否"}, {YES: "是", NO: "不是"}, {YES: "有", NO: "没有"})
+
+
+def is_telling(text: str, mention: Mention, options: Mapping[str, str]) -> bool:
+    """Whether the option's text says something in a sentence: not `no`, `B` as the text of A, or `you're right`."""
+    option = options[mention.label].strip()
+    lowered = option.lower()
+    if lowered in SHORT_WORDS or option in options:
+        return False
+    return lowered != "right" or not _AGREED.search(text[: mention.end])
+
+
+def only_text(text: str, stated: list[Mention], found: list[Mention], known: OptionTexts) -> Match | None:
+    """The only option mentioned, unless all the words that tell another one from the rest are in the text as well."""
+    said = only(stated, "text")
+    if said is None:
+        return None
+    named = {m.label for m in found}
+    lowered = text.lower()
+    for label, words in known.content.items():
+        if len(words) > 1 and label not in named and any(map(lowered.__contains__, words)):
+            telling = known.telling(label)
+            if telling and telling <= content_words(text) and (len(telling) > 1 or _is_one_of_several(text, stated)):
+                return None
+    return said
+
+
+def _is_one_of_several(text: str, stated: list[Mention]) -> bool:
+    """Whether an `or` or the like stands before a mention."""
+    return any(_COORDINATED.search(text[max(0, m.start - 12) : m.start]) for m in stated)
+
+
+def concluded(text: str, stated: list[Mention]) -> Match | None:
+    """`5 cm on the left, 10 cm on the right, so 15 cm.`: what the text ends with, after a word that concludes."""
+    last = max(stated, key=lambda m: m.end, default=None)
+    if last is None or not _ENDS.fullmatch(text, last.end) or not _SO.search(text[: last.start]):
+        return None
+    return Match(last.label, "text concluded")
+
+
+def yes_or_no(text: str, known: OptionTexts) -> Match | None:
+    """`Yeah`, `I'd say no` where yes and no are the options."""
+    pair = next((pair for pair in _YES_NO if known.labels_of.keys() == set(pair.values())), None)
+    said = extract_yes_no_exact(text) if pair and len(known.content) == len(pair) else None
+    return Match(known.labels_of[pair[said]][0], "yes or no") if pair and said else None
+
+
+def shortened(text: str, known: OptionTexts) -> Match | None:
+    """`No` for `No, it is sunny`; `left` for `the left image`: nothing but words of one option, and all of those that
+    tell it from the others."""
+    if len(text) > _LONGEST_SHORTENED or "?" in text:
+        return None
+    said = content_words(text)
+    heads = [labels for text_of, labels in known.labels_of.items() if text_of.partition(",")[0] == folded(text)]
+    if len(heads) == 1 == len(heads[0]):
+        return Match(heads[0][0], "part of a text")
+    near = [label for label, words in known.content.items() if said and said <= words]
+    fits = [label for label in near if (telling := known.telling(label)) and telling <= said]
+    return Match(fits[0], "part of a text") if len(fits) == 1 else None
+
+
+def only(found: list[Mention], how: str) -> Match | None:
+    labels = {m.label for m in found}
+    return Match(labels.pop(), how) if len(labels) == 1 else None
