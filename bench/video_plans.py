@@ -36,7 +36,8 @@ def row(name: str, cards: str, asked: Question) -> str:
     measured = checks.run_layout(lambda: full_size_models.build(name), profile, layout, inputs, capacities)
     ratios = [f"{share.peak_bytes / peak:.4f}" for share, peak in zip(shares, measured.peak_bytes, strict=True)]
     faults = "; ".join(checks.run_faults(plan, measured)) or "kept"
-    return f"| {name} | {cards} | {asked.frames} | {asked.batch} | {work.image_tokens:,} | {', '.join(ratios)} | {faults} |"
+    cells = (name, cards, asked.frames, asked.batch, f"{work.image_tokens:,}", ", ".join(ratios), faults)
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
