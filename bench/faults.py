@@ -17,6 +17,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -35,14 +36,25 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 ROWS = 200
 MODEL = """
 import time
+from concurrent.futures import ThreadPoolExecutor
 from vlmeval.vlm.base import BaseModel
 
 class Steady(BaseModel):
-    def __init__(self, wait_s=0.05, skew=1):
-        self.wait_s, self.skew = wait_s, skew
+    def __init__(self, wait_s=0.05, skew=1, prepare_s=0.0, ahead=False):
+        self.wait_s, self.skew, self.prepare_s, self.ahead = wait_s, skew, prepare_s, ahead
+        self.thread = ThreadPoolExecutor(1)
 
     def settings(self):
         return super().settings()
+
+    def prepares_ahead(self):
+        return self.ahead
+
+    def begin_batch(self, batch, task=None):
+        if not self.ahead:
+            return lambda: (time.sleep(self.prepare_s), self.generate_batch(batch, task))[1]
+        prepared = self.thread.submit(time.sleep, self.prepare_s)
+        return lambda: (prepared.result(), self.generate_batch(batch, task))[1]
 
     def generate_inner(self, message, task=None):
         question = message[-1]["value"]
@@ -74,8 +86,9 @@ class Site:
         self.configure()
         write_rows(folder / "Mini.tsv", ROWS)
 
-    def configure(self, wait_s: float = 0.05, skew: int = 1) -> None:
-        entry = {"class": "steady:Steady", "wait_s": wait_s, "skew": skew}
+    def configure(self, wait_s: float = 0.05, skew: int = 1, prepare_s: float = 0.0, ahead: bool = False) -> None:
+        times = {"wait_s": wait_s, "skew": skew, "prepare_s": prepare_s, "ahead": ahead}
+        entry = {"class": "steady:Steady", **times}
         (self.folder / "config.json").write_text(json.dumps({"model": {"steady": entry}, "data": {}}))
 
     @property
@@ -212,6 +225,49 @@ def killed_replicas(site: Site) -> str:
     return f"{kills} kills; {site.check('killed')}"
 
 
+def killed_in_hand(site: Site) -> str:
+    """kill -9 of one of three every 3 to 6 s, each with a piece in hand besides the one it answers."""
+    site.configure(wait_s=0.3, prepare_s=0.1, ahead=True)
+    chance, kills = random.Random(3), 0
+    process = site.start(command(site, "in-hand", 3))
+    while process.poll() is None:
+        time.sleep(chance.uniform(3, 6))  # so that they get ready now and then, whatever else runs here
+        if kills < 8 and (victims := site.replicas()):
+            os.kill(chance.choice(victims), signal.SIGKILL)
+            kills += 1
+    ended = site.end(process, 1)
+    if ended.code or kills < 3:
+        raise Wrong(f"{kills} kills, exit code {ended.code}\n{ended.said[-1500:]}")
+    hit = re.findall(r"while answering (sample \d+)", ended.said)
+    if unlucky := {one for one in hit if hit.count(one) > 1}:
+        raise Wrong(
+            f"by chance {', '.join(unlucky)} was being answered at two kills, and so failed as it has to; again"
+        )
+    return f"{kills} kills; {site.check('in-hand')}"
+
+
+def killed_on_cards(site: Site) -> str:
+    """The demo checkpoint as two replicas of two simulated cards each, kill -9 of one of them three times."""
+    tiny = [sys.executable, str(ROOT / "run.py"), "--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--limit", "120"]
+    tiny += ["--batch-size", "2", "--dtype", "float32"]
+    if site.run([*tiny, "--work-dir", "tiny-alone", "--replicas", "1"]).code:
+        raise Wrong(site.said()[-1500:])
+    process, chance, kills = (
+        site.start([*tiny, "--work-dir", "tiny-cards", "--simulate-cards", "4x0.02", "--replicas", "2"]),
+        random.Random(4),
+        0,
+    )
+    for after in (10, 40, 70):
+        site.wait_for_records("tiny-cards", after, process)
+        if (victims := site.replicas()) and process.poll() is None:
+            os.kill(chance.choice(victims), signal.SIGKILL)
+            kills += 1
+    ended = site.end(process, 300)
+    if ended.code or kills < 3:
+        raise Wrong(f"{kills} kills, exit code {ended.code}\n{ended.said[-1500:]}")
+    return f"{kills} kills; {site.check('tiny-cards', like='tiny-alone')}"
+
+
 def killed_parents(site: Site, times: int = 30) -> str:
     """kill -9 of the parent at random moments, started again with another number of replicas."""
     site.configure(wait_s=0.15)
@@ -278,9 +334,9 @@ def ctrl_c(site: Site) -> str:
     kept = len(site.journal("ctrl"))
     site.configure(wait_s=30)
     process = site.start(command(site, "ctrl", 2))
-    while "to go" not in site.said() or len(site.replicas()) < 2:
+    while "is ready" not in site.said() and process.poll() is None:
         time.sleep(0.1)
-    time.sleep(3)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
@@ -382,16 +438,22 @@ def torchrun_stopped_rank_0(site: Site) -> str:
     process = site.start(torchrun(site, "tr-stop0", 2))
     site.wait_for_records("tr-stop0", 20, process)
     os.kill(site.ranks()[0], signal.SIGSTOP)
-    ended = site.end(process, 120)
-    if not ended.code or "rank 0" not in ended.said:
+    at = time.monotonic()
+    while 1 in site.ranks():
+        time.sleep(0.1)
+    others_s = time.monotonic() - at
+    ended = site.end(process, 120, at)
+    line = next((line for line in ended.said.splitlines() if "rank 1: rank 0" in line), "")
+    if not ended.code or "sample" not in line:
         raise Wrong(ended.said[-2500:])
     if site.run(torchrun(site, "tr-stop0", 2)).code:
         raise Wrong(site.said()[-2000:])
-    return f"all ended after {ended.seconds:.0f} s; again: {site.check('tr-stop0')}"
+    told = f"rank 1 ended after {others_s:.0f} s ({line}), all after {ended.seconds:.0f} s"
+    return f"{told}; again: {site.check('tr-stop0')}"
 
 
 def torchrun_ctrl_c(site: Site) -> str:
-    """Ctrl-C for torchrun."""
+    """Ctrl-C for torchrun, once."""
     site.configure(wait_s=2)
     process = site.start(torchrun(site, "tr-ctrl", 2))
     site.wait_for_records("tr-ctrl", 3, process)
@@ -404,6 +466,34 @@ def torchrun_ctrl_c(site: Site) -> str:
     site.configure(wait_s=0.02)
     site.run(torchrun(site, "tr-ctrl", 2))
     return f"ended after {ended.seconds:.1f} s, {kept - before} in flight finished; {site.check('tr-ctrl')}"
+
+
+def torchrun_ctrl_c_twice(site: Site) -> str:
+    """Ctrl-C in torchrun's terminal (it and the ranks hear it) while answers take 60 s, and again after 2 s."""
+    site.configure(wait_s=0.02)
+    process = site.start(torchrun(site, "tr-ctrl2", 2))
+    site.wait_for_records("tr-ctrl2", 20, process)
+    process.send_signal(signal.SIGINT)
+    site.end(process, 60)
+    kept = len(site.journal("tr-ctrl2"))
+    site.configure(wait_s=60)
+    process = site.start(torchrun(site, "tr-ctrl2", 2))
+    while len(site.replicas()) < 2 and process.poll() is None:
+        time.sleep(0.1)
+    while "is ready" not in site.said() and process.poll() is None:
+        time.sleep(0.1)
+    time.sleep(3)
+    for wait_s in (2, 0):
+        for pid in (process.pid, *site.ranks().values()):
+            os.kill(pid, signal.SIGINT)
+        time.sleep(wait_s)
+    ended = site.end(process, 60, time.monotonic())
+    left = site.replicas()
+    if not ended.code or ended.seconds > 40 or left or len(site.journal("tr-ctrl2")) != kept:
+        raise Wrong(f"{ended.seconds:.1f} s, left {left}\n{ended.said[-2000:]}")
+    site.configure(wait_s=0.02)
+    site.run(torchrun(site, "tr-ctrl2", 2))
+    return f"ended {ended.seconds:.1f} s after the second; {site.check('tr-ctrl2')}"
 
 
 def busy_port(site: Site) -> str:
@@ -480,12 +570,32 @@ def makespan(site: Site) -> str:
     return f"{spent_s:.2f} s; bound {bound_s:.2f} s ({spent_s / bound_s:.3f}); fixed shares would take {fixed_s:.2f} s"
 
 
+def ahead(site: Site) -> str:
+    """The host prepares 0.1 s, the card answers 0.1 s: two replicas with nothing and with one piece in hand."""
+    spent_s = {}
+    for in_hand in (False, True):
+        site.configure(wait_s=0.1, prepare_s=0.1, ahead=in_hand)
+        out = f"ahead-{in_hand}"
+        process = site.start(command(site, out, 2))
+        while "is ready" not in site.said() and process.poll() is None:
+            time.sleep(0.01)
+        started = time.monotonic()
+        while len(site.journal(out)) < ROWS and process.poll() is None:
+            time.sleep(0.02)
+        spent_s[in_hand] = time.monotonic() - started
+        site.end(process, 60)
+    bound_s = 0.1 * ROWS / 2
+    told = f"{spent_s[False]:.2f} s, {spent_s[True]:.2f} s; bound of the cards alone {bound_s:.2f} s"
+    return f"{told} ({spent_s[True] / bound_s:.3f}); {site.check('ahead-True', like='ahead-False')}"
+
+
 SCENARIOS: dict[str, Callable[[Site], str]] = {
     function.__name__.replace("_", "-"): function
     for function in (
-        killed_replicas, killed_parents, stopped_replica, full_disk, ctrl_c, makespan, torchrun_same,
+        killed_replicas, killed_in_hand, killed_on_cards, killed_parents, stopped_replica, full_disk, ctrl_c, makespan,
+        ahead, torchrun_same,
         torchrun_killed_replica, torchrun_killed_rank, torchrun_killed_rank_0, torchrun_stopped_rank,
-        torchrun_stopped_rank_0, torchrun_ctrl_c, busy_port, other_tsv, other_version,
+        torchrun_stopped_rank_0, torchrun_ctrl_c, torchrun_ctrl_c_twice, busy_port, other_tsv, other_version,
     )
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ MODEL = """
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vlmeval.errors import ModelError, SampleError
@@ -29,8 +30,9 @@ from vlmeval.vlm.base import BaseModel
 class Moody(BaseModel):
     '''Answers with the question, unless the question tells it to do something else.'''
 
-    def __init__(self, log, wait_s=0.0, load="well", says="A"):
-        self.log, self.wait_s, self.load_how, self.says = Path(log), wait_s, load, says
+    def __init__(self, log, wait_s=0.0, load="well", says="A", ahead=False):
+        self.log, self.wait_s, self.load_how, self.says, self.ahead = Path(log), wait_s, load, says, ahead
+        self.thread = ThreadPoolExecutor(1)
 
     def settings(self):
         return {**super().settings(), "says": self.says}
@@ -40,6 +42,21 @@ class Moody(BaseModel):
             raise ModelError("there is no such checkpoint")
         if self.load_how == "crash":
             raise RuntimeError("the driver is gone")
+
+    def prepares_ahead(self):
+        return self.ahead
+
+    def begin_batch(self, batch, task=None):
+        if not self.ahead:
+            return super().begin_batch(batch, task)
+        prepared = self.thread.submit(self.prepare, batch[0][-1]["value"])
+        return lambda: (prepared.result(), self.generate_batch(batch, task))[1]
+
+    def prepare(self, question):
+        with self.log.with_suffix(".prepared").open("a") as file:
+            file.write(f"{os.getpid()} {question.splitlines()[0]}\\n")
+        if "end while prepared" in question:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def generate_inner(self, message, task=None):
         question = message[-1]["value"].splitlines()[0].removeprefix("Question: ")
@@ -135,6 +152,23 @@ def test_a_sample_that_ends_every_replica_is_recorded_as_failed_with_what_it_did
     assert "while answering sample 6 of Mini" in told.err and "Traceback" not in told.err
     logs = "".join(path.read_text() for path in (moody.result_folder() / "logs").glob("*.log"))
     assert logs.count("Traceback") == 2
+
+
+def test_the_next_piece_is_prepared_meanwhile_and_one_that_ends_its_replica_then_is_the_one_that_fails(
+    moody: Workplace,
+) -> None:
+    configure(moody, wait_s=0.3, ahead=True)
+    rows = [row(i, question=f"number {i} is longer, so it comes first") for i in range(7)]
+    rows[5] = row(5, question="end while prepared")
+    write_tsv(moody.folder / "Mini.tsv", rows)
+    told = run(moody, 2)
+    assert told.code == 0, told
+    records = {record["index"]: record for record in moody.journal()}
+    assert [records[i]["status"] for i in range(7)] == ["ok"] * 5 + ["failed", "ok"]
+    assert str(records[5]["error"]).count("was killed by SIGKILL") == 2
+    assert len(moody.journal()) == 7
+    prepared = (moody.folder / "log.prepared").read_text().splitlines()
+    assert 3 <= sum("end while prepared" in line for line in prepared) <= 4, "in hand, then alone"
 
 
 def test_a_mistake_is_told_in_one_line(moody: Workplace) -> None:

@@ -215,3 +215,20 @@ def test_what_cannot_be_checked_is_told(
 def test_the_words_read_as_missing_are_pandas_own() -> None:
     assert {"None", "NA", "N/A", "n/a", "nan", "null", "NULL", "NaN", "<NA>", "#N/A"} <= READ_AS_MISSING
     assert len(READ_AS_MISSING) == 18
+
+
+def test_options_in_one_cell_and_a_file_without_questions_are_no_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = str(["(A) None", "(B) 007", "(C) x", "(D) y", "(E) z"])
+    cells = {"index": "1", "image": cell(), "question": "?", "multi-choice options": listed, "answer": "F"}
+    lite = write_tsv(
+        tmp_path / "MME-RealWorld-Lite.tsv", [cells, {**cells, "index": "2", "answer": "B", "image": cell(2)}]
+    )
+    _, findings = checked(lite, capsys)
+    assert [f["what"] for f in findings if f["severity"] == "error"] == [
+        "rows have an answer that is none of their options: they cannot be right"
+    ]
+    assert not any("VLMEvalKit reads as missing" in f["what"] for f in findings)
+    blind = {column: text for column, text in row(1).items() if column != "question"}
+    assert checked(write_tsv(tmp_path / "MMMU_Pro_V.tsv", [blind]), capsys)[0] == 0

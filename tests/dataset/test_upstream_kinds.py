@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from vlmeval.dataset import open_dataset
-from vlmeval.types import Message, Prediction
+from vlmeval.errors import DatasetError
+from vlmeval.types import Index, Message, Prediction
 from vlmeval.vlm.internvl2 import task_text
 from vlmeval.vlm.llava_onevision import LLaVA_OneVision_HF
 from vlmeval.vlm.qwen2_vl import Qwen2VLChat
@@ -162,3 +163,66 @@ def test_rows_that_share_an_image_are_known(tmp_path: Path) -> None:
     named = [{"index": str(n), "image_path": f"{n // 2}.jpg", "question": "?", "answer": "yes"} for n in range(4)]
     found = open_dataset(write_tsv(tmp_path / "paths.tsv", named)).image_clusters()
     assert [found[n] for n in range(4)] == ["0.jpg", "0.jpg", "1.jpg", "1.jpg"]
+
+
+STEPWISE = (
+    "The last line of your response should be of the following format: 'Answer: $LETTER' (without quotes) where LETTER "
+    "is one of the options. Think step by step before answering. "
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("MMMU_Pro_V", "Answer directly with the option letter from the given choices. "),
+        ("MMMU_Pro_V_COT", STEPWISE),
+    ],
+)
+def test_mmmu_pro_vision_needs_no_question_column(tmp_path: Path, name: str, request_: str) -> None:
+    cells = {column: text for column, text in row(1, answer="B").items() if column != "question"}
+    dataset = open_dataset(write_tsv(tmp_path / f"{name}.tsv", [cells]))
+    assert shown(dataset.build_prompt(dataset[0])) == [
+        "row 1",
+        "Answer the following multiple-choice question in the image. " + request_,
+    ]
+    right: dict[Index, Prediction] = {1: Prediction(index=1, status="ok", fingerprint="", prediction="Answer: B")}
+    assert dataset.score(right, "vlmevalkit").overall.value == 1.0
+    for model in (Qwen2VLChat("x/y"), LLaVA_OneVision_HF("x/y")):
+        assert not model.use_custom_prompt(dataset.task)
+
+
+def test_mmmu_pro_step_by_step_asks_for_a_last_line(tmp_path: Path) -> None:
+    dataset = open_dataset(write_tsv(tmp_path / "MMMU_Pro_10c_COT.tsv", [row(1, question="Which?")]))
+    assert shown(dataset.build_prompt(dataset[0])) == [
+        "row 1",
+        "Question: Which?\nOptions:\nA. bird\nB. boat\nAnswer the following multiple-choice question. " + STEPWISE,
+    ]
+
+
+def test_mme_realworld_has_its_options_in_one_cell(tmp_path: Path) -> None:
+    listed = ["(A) red", "(B) blue", "(C) None", "(D) 007", "(E) The image does not say"]
+    cells = {"index": "7", "image": cell(), "question": "Which colour?", "multi-choice options": str(listed)}
+    more = {"answer": "C", "category": "Perception/Remote Sensing", "l2-category": "color"}
+    dataset = open_dataset(write_tsv(tmp_path / "MME-RealWorld-Lite.tsv", [{**cells, **more}]))
+    assert dataset[0].options == {
+        "A": "red", "B": "blue", "C": "None", "D": "007", "E": "The image does not say"
+    }  # fmt: skip
+    assert shown(dataset.build_prompt(dataset[0])) == [
+        "row 7",
+        "Which colour? The choices are listed below:\n"
+        "(A) red\n(B) blue\n(C) None\n(D) 007\n(E) The image does not say\n"
+        "Select the best answer to the above multiple-choice question based on the image. Respond with only the letter "
+        "(A, B, C, D, or E) of the correct option. \nThe best answer is:",
+    ]
+    right: dict[Index, Prediction] = {7: Prediction(index=7, status="ok", fingerprint="", prediction="(C)")}
+    assert [dataset.score(right, protocol).overall.value for protocol in ("vlmevalkit", "exact")] == [1.0, 1.0]
+
+
+def test_mathverse_step_by_step_is_asked_by_another_column(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, "MathVerse_MINI_Vision_Only_cot", query_cot="Reason first. What is x?")
+    assert shown(dataset.build_prompt(dataset[0])) == ["row 1", "Reason first. What is x?"]
+    assert dataset[0].question == "What is it?"
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(DatasetError, match="no column 'query_cot'"):
+        opened(other, "MathVerse_MINI_Vision_Only_cot")

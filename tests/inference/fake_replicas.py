@@ -85,37 +85,51 @@ def record(row: int) -> dict[str, Any]:
     return {"index": row, "status": "ok", "fingerprint": "f", "prediction": "A"}
 
 
-def greet(address: Address, number: int, *, job: int = 0, facts: Mapping[str, Any] | None = None) -> Connection:
+def greet(
+    address: Address, number: int, *, job: int = 0, facts: Mapping[str, Any] | None = None, ahead: int = 0
+) -> Connection:
     """Call as a replica does, up to being ready."""
     connection = connect(address)
     hello = {"type": "hello", "number": number, "job": job, "pid": 0, "token": address.token}
-    for words in (hello, {"type": "facts", "facts": facts or {}}, {"type": "ready"}):
+    for words in (hello, {"type": "facts", "facts": facts or {}}, {"type": "ready", "ahead": ahead}):
         connection.send(words)
     return connection
 
 
 class Crowd(threading.Thread):
-    """Many replicas in one thread: each answers its piece after `seconds(rows)`."""
+    """Many replicas in one thread: each answers its pieces one after the other, each `seconds(rows)` after it began,
+    and has so many more in hand, which it gives back when asked."""
 
-    def __init__(self, address: Address, count: int, seconds: Callable[[Sequence[int]], float] | None = None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        count: int,
+        seconds: Callable[[Sequence[int]], float] | None = None,
+        ahead: int = 0,
+    ) -> None:
         super().__init__(daemon=True)
         self._seconds = seconds
         self._selector = selectors.DefaultSelector()
+        self._pieces: dict[Connection, list[dict[str, Any]]] = {}
+        """Of each replica: the first is what it answers."""
         for number in range(count):
-            connection = greet(address, number)
+            connection = greet(address, number, ahead=ahead)
             self._selector.register(connection, selectors.EVENT_READ, connection)
-        self._due: list[tuple[float, Connection, dict[str, Any]]] = []
+            self._pieces[connection] = []
+        self._due: list[tuple[float, Connection]] = []
         self._left = count
+        self.given_back = 0
+        self.most_at_once = 0
 
     def run(self) -> None:
         while self._left:
-            wait_s = max(0.0, min((due for due, _, _ in self._due), default=1.0) - time.monotonic())
+            wait_s = max(0.0, min((due for due, _ in self._due), default=1.0) - time.monotonic())
             for key, _ in self._selector.select(wait_s if self._due else 1.0):
                 self._hear(key.data)
             now = time.monotonic()
             for item in [item for item in self._due if item[0] <= now]:
                 self._due.remove(item)
-                self._answer(item[1], item[2])
+                self._finish(item[1])
         self._selector.close()
 
     def _hear(self, connection: Connection) -> None:
@@ -125,11 +139,30 @@ class Crowd(threading.Thread):
             connection.close()
             self._left -= 1
             return
+        pieces = self._pieces[connection]
         for message in messages:
+            if message["type"] == "give_back":
+                self.given_back += len(pieces[1:])
+                connection.send({"type": "given_back", "pieces": pieces[1:]})
+                del pieces[1:]
             if message["type"] == "piece" and self._seconds is None:
                 self._answer(connection, message)
-            elif message["type"] == "piece" and self._seconds is not None:
-                self._due.append((time.monotonic() + self._seconds(message["rows"]), connection, message))
+            elif message["type"] == "piece":
+                pieces.append(message)
+                self.most_at_once = max(self.most_at_once, len(pieces))
+                if len(pieces) == 1:
+                    self._begin(connection)
+
+    def _begin(self, connection: Connection) -> None:
+        if self._seconds is not None:
+            self._due.append((time.monotonic() + self._seconds(self._pieces[connection][0]["rows"]), connection))
+
+    def _finish(self, connection: Connection) -> None:
+        pieces = self._pieces[connection]
+        piece = pieces.pop(0)
+        if pieces:
+            self._begin(connection)
+        self._answer(connection, piece)
 
     def _answer(self, connection: Connection, piece: Mapping[str, Any]) -> None:
         for row in piece["rows"]:

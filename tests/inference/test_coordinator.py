@@ -51,9 +51,10 @@ def desk(replicas: int, limits: Limits | None = None) -> Iterator[Desk]:
         made.listener.close()
 
 
-def test_ten_thousand_samples_on_64_replicas_cost_under_a_millisecond_each() -> None:
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_ten_thousand_samples_on_64_replicas_cost_under_a_millisecond_each(ahead: int) -> None:
     with desk(64) as at:
-        crowd = Crowd(at.address, 64)
+        crowd = Crowd(at.address, 64, ahead=ahead)
         crowd.start()
         started = time.process_time()
         notes = at.serve(work(10_000))
@@ -64,14 +65,15 @@ def test_ten_thousand_samples_on_64_replicas_cost_under_a_millisecond_each() -> 
     assert spent_s / 10_000 < 0.001
 
 
-def test_skewed_lengths_with_real_clocks_stay_near_the_bound() -> None:
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_skewed_lengths_with_real_clocks_stay_near_the_bound(ahead: int) -> None:
     chance = random.Random(1)
     costs = [50.0 if chance.randrange(50) == 0 else 1.0 for _ in range(400)]
     unit_s, replicas = 0.004, 8
     bound_s = unit_s * max(sum(costs) / replicas, max(costs))
     fixed_s = unit_s * max(sum(costs[rank::replicas]) for rank in range(replicas))
     with desk(replicas) as at:
-        crowd = Crowd(at.address, replicas, seconds=lambda rows: unit_s * costs[rows[0]])
+        crowd = Crowd(at.address, replicas, seconds=lambda rows: unit_s * costs[rows[0]], ahead=ahead)
         crowd.start()
         started = time.monotonic()
         at.serve(WorkQueue(Piece(dataset=0, rows=(row,), cost=cost) for row, cost in enumerate(costs)))
@@ -79,6 +81,7 @@ def test_skewed_lengths_with_real_clocks_stay_near_the_bound() -> None:
         crowd.join(5)
     # The issue's 1.05 is shown with units of a second (bench/faults.py); here a tick of the clock is a quarter of one.
     assert bound_s * 0.99 <= spent_s < fixed_s
+    assert crowd.most_at_once == 1 + ahead
 
 
 def test_who_has_not_the_token_or_no_number_of_ours_is_shown_out() -> None:
@@ -253,6 +256,93 @@ def test_a_surer_answer_settles_those_before_it() -> None:
         replica.join()
         connection.close()
         assert list(notes.records) == [0, 1, 2]
+
+
+def test_one_that_is_free_is_given_what_a_busy_one_has_in_hand() -> None:
+    with desk(2) as at:
+        # The first takes two pieces at once, and needs far longer for one than was thought.
+        crowd = Crowd(at.address, 2, seconds=lambda rows: 1.0 if rows[0] == 0 else 0.05, ahead=1)
+        crowd.start()
+        started = time.monotonic()
+        notes = at.serve(work(4))
+        spent_s = time.monotonic() - started
+        crowd.join(5)
+    assert sorted(notes.records) == [0, 1, 2, 3] and not notes.twice
+    assert crowd.given_back >= 1
+    assert spent_s < 1.05, "nothing waited for the busy one"
+
+
+def test_a_row_that_ends_its_replica_while_it_is_prepared_is_found_and_no_other_is_blamed() -> None:
+    deaths: list[tuple[int, ...]] = []
+
+    def fragile(at: Desk) -> None:
+        """Replica after replica: each dies of row 2 as soon as it is given it, whatever it answers meanwhile."""
+        done = False
+        while not done:
+            connection, given = greet(at.address, 0, ahead=1), list[int]()
+            for message in connection.messages():
+                if message["type"] == "give_back":
+                    connection.send({"type": "given_back", "pieces": []})
+                if message["type"] == "stop":
+                    done = True
+                    break
+                if message["type"] != "piece":
+                    continue
+                given += message["rows"]
+                if 2 in given:
+                    deaths.append(tuple(given))
+                    break
+                if len(given) > 1 or given[0] != 0:  # row 0 is finished once the next has come
+                    row = given.pop(0)
+                    connection.send({"type": "answer", "dataset": 0, "row": row, "prediction": record(row)})
+            connection.close()
+
+    with desk(1) as at:
+        queue = WorkQueue(Piece(dataset=0, rows=(row,), cost=10.0 - row) for row in range(4))
+        replica = threading.Thread(target=fragile, args=[at])
+        replica.start()
+        notes = at.serve(queue)
+        replica.join(5)
+    assert (sorted(notes.records), list(notes.failed)) == ([0, 1, 3], [2])
+    assert not notes.twice
+    assert deaths[0] == (1, 2), "the first time it was in hand"
+    assert deaths[1:] == [(2,), (2,)], "and then alone"
+
+
+def test_what_a_stopped_replica_has_in_hand_goes_to_others_too() -> None:
+    with desk(2, Limits(silence_s=0.3, heartbeat_s=0.2)) as at:
+        silent = greet(at.address, 0, ahead=1)
+        helper = threading.Timer(0.8, lambda: Crowd(at.address, 2).run())
+        helper.start()
+        notes = at.serve(work(3))
+        assert sorted(notes.records) == [0, 1, 2]
+        assert "sample 0" in notes.lines[0]
+        silent.close()
+        helper.join(5)
+
+
+def test_ctrl_c_takes_back_what_is_in_hand() -> None:
+    with desk(1) as at:
+        connection, seen = greet(at.address, 0, ahead=1), list[dict[str, Any]]()
+
+        def replica() -> None:
+            for message in connection.messages():
+                seen.append(message)
+                if message["type"] == "piece" and len(seen) == 2:
+                    at.coordinator._interrupts(2, None)
+                if message["type"] == "give_back":
+                    connection.send({"type": "given_back", "pieces": seen[1:2]})
+                    connection.send({"type": "answer", "dataset": 0, "row": 0, "prediction": record(0)})
+            connection.close()
+
+        thread = threading.Thread(target=replica)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            at.coordinator.serve(work(4), at.notes)
+        at.coordinator.close()
+        thread.join(5)
+    assert list(at.notes.records) == [0]
+    assert [message["rows"] for message in seen if message["type"] == "piece"] == [[0], [1]]
 
 
 def test_whoever_watches_is_told_what_every_replica_is_at_and_what_waits() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from tests.cli.conftest import row, write_tsv
 from tests.inference.fake_replicas import Notes
 from vlmeval.config import ModelSpec
 from vlmeval.dataset.registry import open_dataset
-from vlmeval.errors import ModelError
+from vlmeval.errors import ModelError, VLMEvalError
+from vlmeval.inference import torchrun
 from vlmeval.inference.coordinator import Coordinator
 from vlmeval.inference.executors import Launch, ReplicaSpec
 from vlmeval.inference.limits import Limits
@@ -154,3 +156,30 @@ def test_a_model_that_never_loads_is_tried_some_times_and_then_the_run_ends_nami
 )
 def test_how_a_process_ended_in_words(code: int, words: str) -> None:
     assert words in exit_words(code)
+
+
+def test_a_rank_ends_when_the_coordinator_is_seen_stopped_and_says_what_its_replica_was_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchrun, "STOPPED_S", 0.5)
+    coordinator = subprocess.Popen(["sleep", "60"])
+    spec = ReplicaSpec(number=1, name="rank 1")
+    executor = LocalExecutor([spec], Launch(model=ModelSpec(name="none", class_path="none:None")), tmp_path)
+    monkeypatch.setattr(executor, "tend", list)  # what it would start is not needed here
+    try:
+        patrol = torchrun.Patrol(executor, grace_s=1.0, coordinator=coordinator.pid)
+        log = Path(executor.log(1))
+        log.write_text(
+            "noise\nreplica ends: the process that started it has ended; it was answering sample 7 of Mini\n"
+        )
+        coordinator.send_signal(signal.SIGSTOP)
+        with pytest.raises(VLMEvalError, match=r"^rank 1: rank 0, .* has been stopped .*sample 7 of Mini; see"):
+            patrol.until_done()
+    finally:
+        coordinator.kill()
+        coordinator.wait()
+
+
+def test_a_log_without_last_words_adds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("Loading weights\n")
+    assert torchrun.last_words(str(tmp_path / "a.log")) == torchrun.last_words(str(tmp_path / "none.log")) == ""

@@ -95,6 +95,44 @@ def test_a_row_that_ends_two_replicas_is_given_up_with_what_happened() -> None:
     assert queue.is_done
 
 
+def test_a_holder_may_have_pieces_in_hand_which_it_can_give_back() -> None:
+    queue = WorkQueue([piece(0, cost=3), piece(1, cost=2), piece(2, cost=1)])
+    assert queue.take_ahead(0) is None, "nothing to be ahead of"
+    queue.take(0)
+    ahead = queue.take_ahead(0)
+    assert ahead is not None and queue.in_hand(0) == (ahead,)
+    assert queue.held(0) != ahead and queue.open_rows(0) == (0,)
+    assert not queue.answered(0, 1), "its turn has not come"
+    assert queue.give_back(0, 0, [1]) and not queue.give_back(0, 0, [1])
+    again = queue.take(1)
+    assert again == ahead, "the costliest that waits"
+    finish(queue, 0)
+    assert queue.held(0) is None
+
+
+def test_what_was_in_hand_begins_when_the_piece_before_it_is_answered() -> None:
+    queue = WorkQueue([piece(0, cost=3), piece(1, cost=2)])
+    queue.take(0)
+    ahead = queue.take_ahead(0)
+    finish(queue, 0)
+    assert queue.held(0) == ahead and queue.in_hand(0) == ()
+    assert queue.give_back(0, 0, [1]), "the holder knows better whether it began"
+    assert queue.held(0) is None and queue.waiting == 1
+
+
+def test_nothing_is_held_against_what_was_in_hand_of_the_dead_and_it_is_alone_from_then_on() -> None:
+    queue = WorkQueue([piece(0, cost=9), piece(1, 2, cost=8), piece(3, cost=1)])
+    for _ in range(2):  # what is to be alone comes first, then nothing is ahead
+        queue.take(0)
+        queue.take_ahead(0)
+        died = queue.lost(0, "died")
+    assert [given_up.row for given_up in died] == [0]
+    now = queue.take(1)
+    assert now is not None and (now.rows, now.alone) == ((1, 2), True), "whole"
+    assert queue.take_ahead(1) is None
+    assert queue.lost(1, "died") == (), "its first death"
+
+
 def test_who_held_nothing_loses_nothing() -> None:
     queue = WorkQueue([piece(0)])
     assert queue.lost(5, "died") == ()
@@ -117,6 +155,10 @@ def test_whoever_dies_when_every_row_is_answered_or_given_up_exactly_once(sizes:
         if queue.held(holder) is None:
             queue.take(holder)
         elif chance.random() < 0.3:
+            queue.take_ahead(holder)
+        elif queue.in_hand(holder) and chance.random() < 0.3:
+            queue.give_back(holder, 0, queue.in_hand(holder)[-1].rows)
+        elif chance.random() < 0.3:
             ended += [given_up.row for given_up in queue.lost(holder, "died")]
         else:
             row = chance.choice(queue.open_rows(holder))
@@ -125,26 +167,34 @@ def test_whoever_dies_when_every_row_is_answered_or_given_up_exactly_once(sizes:
     assert sorted(ended) == list(range(start))
 
 
-def makespan(costs: list[float], replicas: int) -> float:
-    """When the last of `replicas` that take from the queue is done."""
+def makespan(costs: list[float], replicas: int, ahead: int) -> float:
+    """When the last of `replicas` is done that take from the queue, have pieces in hand and give them back."""
     queue = WorkQueue(piece(row, cost=cost) for row, cost in enumerate(costs))
-    free = [(0.0, holder) for holder in range(replicas)]
-    while queue.waiting:
+    free, now = [(0.0, holder) for holder in range(replicas)], 0.0
+    while free:
         now, holder = heapq.heappop(free)
-        taken = queue.take(holder)
-        assert taken is not None
         finish(queue, holder)
-        heapq.heappush(free, (now + taken.cost, holder))
-    return max(now for now, _ in free)
+        if queue.held(holder) is None and not queue.waiting:
+            busy = [(queue.in_hand(other)[-1].cost, other) for _, other in free if queue.in_hand(other)]
+            if busy:
+                queue.give_back(max(busy)[1], 0, queue.in_hand(max(busy)[1])[-1].rows)
+        begun = queue.held(holder) or queue.take(holder)
+        if begun is not None:
+            heapq.heappush(free, (now + begun.cost, holder))
+            while len(queue.in_hand(holder)) < ahead and queue.take_ahead(holder) is not None:
+                pass
+    assert queue.is_done
+    return now
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 3])
 @pytest.mark.parametrize(("samples", "replicas"), [(200, 2), (800, 4), (1000, 8), (10_000, 64)])
 def test_skewed_lengths_end_within_a_twentieth_of_the_bound_where_fixed_shares_do_not(
-    samples: int, replicas: int
+    samples: int, replicas: int, ahead: int
 ) -> None:
     chance = random.Random(samples)
     costs = [50.0 if chance.randrange(50) == 0 else 1.0 for _ in range(samples)]
     bound = max(sum(costs) / replicas, max(costs))
     fixed = max(sum(costs[rank::replicas]) for rank in range(replicas))
-    assert makespan(costs, replicas) <= 1.05 * bound
+    assert makespan(costs, replicas, ahead) <= 1.05 * bound
     assert fixed > 1.05 * bound

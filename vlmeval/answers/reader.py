@@ -168,6 +168,8 @@ def _prediction(index: Index, text: str, thinking: str) -> Prediction:
 def _refuse_none(path: Path, found: Mapping[Index, object], unknown: Sequence[str], indices: Sequence[Index]) -> None:
     if found:
         return
+    if not unknown:
+        raise DatasetError(f"{path} has no answers: nothing stands in it but the names of its columns")
     raise DatasetError(
         f"{path}: not one of its {len(unknown)} indices ({_few(unknown)}) is an index of the benchmark, whose "
         f"{len(indices)} rows begin {_few(indices)}; are these answers to another benchmark?"

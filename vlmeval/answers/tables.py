@@ -36,7 +36,8 @@ class AnswerTable:
         found = self.find(name)
         if found is None:
             shown = ", ".join(self.columns[:30]) or "none"
-            raise DatasetError(f"{self.path} has no column {name!r}; its columns: {shown}")
+            hint = "; are its cells separated by semicolons?" if len(self.columns) == 1 and ";" in shown else ""
+            raise DatasetError(f"{self.path} has no column {name!r}; its columns: {shown}{hint}")
         return found
 
     def find(self, name: str) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from vlmeval.cli.screen import say
 from vlmeval.dataset.base import Dataset
-from vlmeval.dataset.doctor import FEW, Examined, Finding, examine, option_columns, with_answers_from
+from vlmeval.dataset.doctor import FEW, Examined, Finding, examine, option_columns, with_answers_from, with_options_from
 from vlmeval.dataset.doctor_answers import answer_findings
 from vlmeval.dataset.doctor_losses import loss_findings
 from vlmeval.dataset.doctor_turns import turn_findings
@@ -47,15 +47,16 @@ def _findings(plan: DatasetPlan) -> list[Finding]:
     if plan.fetch and not plan.on_disk:
         plan.open()  # fetches it, or says why it cannot be had
     progress = BytesProgress(f"reading {plan.path.name}", plan.path.stat().st_size if plan.on_disk else None)
+    known = plan.dataset_class or Dataset
     try:
-        examined = examine(plan.path, image_folder(plan.path, plan.data_root), progress)
+        examined = examine(plan.path, image_folder(plan.path, plan.data_root), progress, known.needed_columns)
     finally:
         progress.close()
     shape = f"{len(examined.rows)} rows, {len(examined.columns)} columns: {', '.join(examined.columns)}"
     findings = [Finding(severity="note", what=shape), *examined.findings]
     if plan.dataset_class is not None and issubclass(plan.dataset_class, VideoMCQDataset):
         examined = with_choices(examined)
-    examined = with_answers_from(examined, plan.answer_column)
+    examined = with_options_from(with_answers_from(examined, plan.answer_column), known.options_column)
     kind = plan.dataset_class.type if plan.dataset_class else _kind(examined)
     if "index" in examined.columns:
         of_kind = (

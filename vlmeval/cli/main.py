@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -41,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vlmeval: error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        if argv is None:
+            # The process ends now, which can take seconds: one more Ctrl-C would only spoil its exit code.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("\nvlmeval: stopped; what was finished is kept: the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:

@@ -243,7 +243,7 @@ def serve_rank(launched: LaunchEnvironment, config: RunConfig, plans: Sequence[D
             datasets = datasets or [plan.open().head(config.limit) for plan in plans]
             described = [describe_dataset(dataset) for dataset in datasets]
             executor.tell({"datasets": described, "placement": rank_placement(spec(), datasets, config)})
-            Patrol(executor, grace_s=Limits().interrupt_s + 2).until_done()
+            Patrol(executor, grace_s=Limits().interrupt_s + 2, coordinator=address.pid).until_done()
         finally:
             executor.stop()
     return 0

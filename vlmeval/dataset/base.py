@@ -14,7 +14,7 @@ from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.image_sizes import ImageSizes
 from vlmeval.dataset.progress import BytesProgress
 from vlmeval.dataset.row_images import image_folder, row_images
-from vlmeval.dataset.tsv_index import IndexedRow, TsvIndex, check_file, open_index
+from vlmeval.dataset.tsv_index import NEEDED, IndexedRow, TsvIndex, check_file, open_index
 from vlmeval.errors import ConfigError, DatasetError, ImageError
 from vlmeval.scoring.rules import RULES, Rule, find_rule
 from vlmeval.types import Index, Message, Prediction, PromptSize, Sample, Score, Task, TaskType
@@ -22,12 +22,12 @@ from vlmeval.types import Index, Message, Prediction, PromptSize, Sample, Score,
 ROWS_AT_ONCE = 500
 
 
-def index_with_progress(path: Path) -> TsvIndex:
+def index_with_progress(path: Path, needed: Sequence[str] = NEEDED) -> TsvIndex:
     """Open a TSV, saying how far it is when that takes long."""
     total = path.stat().st_size if path.is_file() else None
     progress = BytesProgress(f"indexing {path.name}", total)
     try:
-        return open_index(path, progress=progress)
+        return open_index(path, needed=needed, progress=progress)
     finally:
         progress.close()
 
@@ -61,6 +61,9 @@ class Dataset:
     """The rule (see `scoring.rules`) where none is declared; empty where one has to be."""
     default_traits: ClassVar[frozenset[str]] = frozenset()
     """What every benchmark of the class has, unless its traits are given."""
+    needed_columns: ClassVar[tuple[str, ...]] = NEEDED
+    options_column: ClassVar[str] = ""
+    """Where the options are a list in one cell (see `mcq.listed_options`); else they are the columns A, B, ..."""
     l2_short_names: ClassVar[Mapping[str, str]] = {}
     """What l2-categories are called in score tables."""
 
@@ -84,7 +87,7 @@ class Dataset:
         self.rule = checked_rule(scoring or self.default_scoring, self.type, name)
         self.answer_column = answer_column
         self.prompt_suffix = prompt_suffix
-        self._index = index if index is not None else index_with_progress(self.path)
+        self._index = index if index is not None else index_with_progress(self.path, self.needed_columns)
         self._length = len(self._index)
         self.data_root = Path(data_root) if data_root is not None else default_data_root()
         self._answer_note = answer_note
@@ -274,7 +277,7 @@ class Dataset:
         fields = dict(zip(self._index.text_columns, row.cells, strict=True))
         return Sample(
             index=self._index_of(row.name),
-            question=fields["question"],
+            question=fields.get("question", ""),
             options=self.read_options(fields),
             answer=fields.get(self.answer_column, ""),
             hint=fields.get("hint", ""),

@@ -14,6 +14,7 @@ from typing import Literal
 
 from vlmeval.dataset.image_cells import decode_base64, elements, image_parts, path_inside
 from vlmeval.dataset.index_pass import IMAGE_COLUMNS
+from vlmeval.dataset.mcq import listed_options
 from vlmeval.dataset.tsv_index import NEEDED, check_file
 from vlmeval.dataset.tsv_rows import LineReader, read_rows
 from vlmeval.errors import DatasetError, ImageError
@@ -58,7 +59,12 @@ class Examined:
     findings: tuple[Finding, ...]
 
 
-def examine(path: Path, image_folder: Path, progress: Callable[[int], None] | None = None) -> Examined:
+def examine(
+    path: Path,
+    image_folder: Path,
+    progress: Callable[[int], None] | None = None,
+    needed: Sequence[str] = NEEDED,
+) -> Examined:
     """Read the file once. Raises DatasetError where there is no table to read at all."""
     check_file(path)
     findings: list[Finding] = []
@@ -80,7 +86,7 @@ def examine(path: Path, image_folder: Path, progress: Callable[[int], None] | No
                 rows.append(_checked(record.line, dict(zip(columns, record.cells, strict=True)), images))
         except DatasetError as error:
             findings.append(Finding(severity="error", what=f"the rest of the file cannot be read: {error}"))
-    findings += _table_findings(columns, rows, ragged)
+    findings += _table_findings(columns, rows, ragged, needed)
     findings += _image_findings(columns, rows)
     return Examined(columns=columns, rows=tuple(rows), findings=tuple(findings))
 
@@ -91,6 +97,19 @@ def with_answers_from(examined: Examined, column: str) -> Examined:
         return examined
     rows = tuple(replace(row, cells={**row.cells, "answer": row.cells[column]}) for row in examined.rows)
     return replace(examined, columns=tuple(dict.fromkeys((*examined.columns, "answer"))), rows=rows)
+
+
+def with_options_from(examined: Examined, column: str) -> Examined:
+    """The same with the options that `column` lists as the columns A, B, ..."""
+    if not column or column not in examined.columns:
+        return examined
+    listed = [listed_options(row.cells[column]) for row in examined.rows]
+    labels = sorted({label for options in listed for label in options})
+    rows = tuple(
+        replace(row, cells={**row.cells, **{label: options.get(label, "") for label in labels}})
+        for row, options in zip(examined.rows, listed, strict=True)
+    )
+    return replace(examined, columns=tuple(dict.fromkeys((*examined.columns, *labels))), rows=rows)
 
 
 class _Images:
@@ -167,8 +186,10 @@ def _checked(line: int, cells: dict[str, str], images: _Images) -> CheckedRow:
     )
 
 
-def _table_findings(columns: Sequence[str], rows: Sequence[CheckedRow], ragged: Sequence[int]) -> Iterator[Finding]:
-    for name in NEEDED:
+def _table_findings(
+    columns: Sequence[str], rows: Sequence[CheckedRow], ragged: Sequence[int], needed: Sequence[str]
+) -> Iterator[Finding]:
+    for name in needed:
         if name not in columns:
             yield Finding(severity="error", what=f"there is no column {name!r}")
     if not any(name in columns for name in IMAGE_COLUMNS):

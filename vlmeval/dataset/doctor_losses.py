@@ -26,7 +26,8 @@ _NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*")
 
 def loss_findings(examined: Examined, dataset: Dataset) -> Iterator[Finding]:
     """For an open benchmark with answers: losses in upstream's reading, then those of each protocol's rules."""
-    yield from _upstream_reading(examined)
+    # Options listed in one cell are read as a list there too: nothing in it is a missing value or a number.
+    yield from _upstream_reading(examined, [] if dataset.options_column else option_columns(examined.columns))
     if not dataset.scorable:
         yield Finding(severity="note", what=f"not scored: {dataset.why_not_scorable}")
     elif dataset.type == "MCQ" and option_columns(examined.columns):
@@ -36,8 +37,7 @@ def loss_findings(examined: Examined, dataset: Dataset) -> Iterator[Finding]:
         yield from _own_answer_losses(dataset)
 
 
-def _upstream_reading(examined: Examined) -> Iterator[Finding]:
-    labels = option_columns(examined.columns)
+def _upstream_reading(examined: Examined, labels: Sequence[str]) -> Iterator[Finding]:
     gone, key_gone = [], []
     for row in examined.rows:
         lost = [label for label in labels if row.cells[label] in READ_AS_MISSING]

@@ -197,6 +197,23 @@ supported_datasets: dict[str, DatasetSpec] = {
             "VLMEval", "MMMU_Pro_10c", "22cee868fe6b680d14b99bfff6db8172", "choices",
             "image_markers multi_image dataset_prompt", class_name="MMMUProDataset",
         ),
+        *(
+            _spec(
+                "VLMEval", name, md5, scoring, traits, class_name=class_name, file=file
+            )
+            for name, file, md5, scoring, traits, class_name in (
+                ("MMMU_Pro_10c_COT", "MMMU_Pro_10c.tsv", "22cee868fe6b680d14b99bfff6db8172", "mmmu_pro_stepwise",
+                 "image_markers multi_image dataset_prompt reasoning", "MMMUProStepwise"),
+                ("MMMU_Pro_V", "", "d01441a87b3dbe721b5a04652ae38009", "choices", "dataset_prompt", "MMMUProVision"),
+                ("MMMU_Pro_V_COT", "MMMU_Pro_V.tsv", "d01441a87b3dbe721b5a04652ae38009", "mmmu_pro_stepwise",
+                 "dataset_prompt reasoning", "MMMUProVisionStepwise"),
+            )
+        ),
+        _spec(
+            f"{_HUB}/yifanzhang114/MME-RealWorld-Base64/resolve/main", "MME-RealWorld-Lite",
+            "4c17057d7d3b6c4a0d4397c3dae0881c", "mme_realworld", "dataset_prompt", class_name="MMERealWorld",
+            file="mme_realworld_lite.tsv",
+        ),
         _spec(f"{_HUB}/VLMEval/SEEDBench2/resolve/main", "SEEDBench2", "4ec15cf864c4f16274112284f531813e", "choices",
               "multi_image"),
         _spec("VLMEval", "SEEDBench2_Plus", "e32d3216dc4f452b0fe497a52015d1fd", "choices"),
@@ -242,6 +259,10 @@ supported_datasets: dict[str, DatasetSpec] = {
                 ("MathVerse_MINI_Text_Lite", "MathVerse_MINITLite.tsv", "19e4b13bdd30b89a03b2e358bcfefa04"),
                 ("MathVerse_MINI_Text_Dominant", "MathVerse_MINITDom.tsv", "4f5cd2fa6630ea00bb11d6fde1f6fe6a"),
             )
+        ),
+        _spec(
+            _VERSE, "MathVerse_MINI_Vision_Only_cot", "68a11d4680014ac881fa37adeadea3a4", "mathverse",
+            "reasoning judge", file="MathVerse_MINIVOnly.tsv", **_words("MathVerseStepwise"),
         ),
         # Videos.
         *_videos(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from vlmeval.dataset.base import Dataset
+from vlmeval.scoring.ground_truths import ground_truths
 from vlmeval.types import Sample, TaskType
 
 L2_SHORT_NAMES: dict[str, str] = {
@@ -53,3 +54,30 @@ class HRBenchDataset(ImageMCQDataset):
     """HR-Bench: a column `cycle_category` names the rotation of a question."""
 
     default_scoring = "hr_bench"
+
+
+def listed_options(cell: str) -> dict[str, str]:
+    """Up to five options of a list by place; what stands before a text is as long as `(A) `. A cell that is no list
+    offers none."""
+    listed = ground_truths(cell)
+    return {label: text[4:] for label, text in zip("ABCDE", listed, strict=False)} if len(listed) > 1 else {}
+
+
+class MMERealWorld(ImageMCQDataset):
+    """MME-RealWorld-Lite: five options in one cell, as a list of `(A) text`; its own wording, whatever the family."""
+
+    options_column = "multi-choice options"
+    needed_columns = ("index", "question", options_column)
+    default_scoring = "mme_realworld"
+    default_traits = frozenset({"dataset_prompt"})
+    closing: ClassVar[str] = (
+        "Select the best answer to the above multiple-choice question based on the image. Respond with only the letter "
+        "(A, B, C, D, or E) of the correct option. \nThe best answer is:"
+    )
+
+    def read_options(self, fields: Mapping[str, str]) -> dict[str, str]:
+        return listed_options(fields[self.options_column])
+
+    def build_text(self, sample: Sample) -> str:
+        listed = "\n".join(ground_truths(sample.fields[self.options_column]))
+        return f"{sample.question} The choices are listed below:\n{listed}\n{self.closing}{self.prompt_suffix}"

@@ -55,3 +55,37 @@ class MMMUProDataset(MMMUDataset):
     def build_text(self, sample: Sample) -> str:
         """Upstream leaves hints out here."""
         return super().build_text(replace(sample, hint=""))
+
+
+_LAST_LINE = (
+    "The last line of your response should be of the following format: 'Answer: $LETTER' (without quotes) where LETTER "
+    "is one of the options. Think step by step before answering. "
+)
+
+
+class MMMUProStepwise(MMMUProDataset):
+    """The same, reasoned first."""
+
+    default_scoring = "mmmu_pro_stepwise"
+    default_traits = MMMUProDataset.default_traits | {"reasoning"}
+    closing = "Answer the following multiple-choice question. " + _LAST_LINE
+
+
+class MMMUProVision(ImageMCQDataset):
+    """MMMU-Pro where the picture has the question and its options: the file has no question."""
+
+    needed_columns = ("index",)
+    default_scoring = "choices"
+    default_traits = frozenset({"dataset_prompt"})
+    request: ClassVar[str] = "Answer directly with the option letter from the given choices. "
+
+    def build_text(self, sample: Sample) -> str:
+        return "Answer the following multiple-choice question in the image. " + self.request
+
+
+class MMMUProVisionStepwise(MMMUProVision):
+    """The same, reasoned first."""
+
+    default_scoring = "mmmu_pro_stepwise"
+    default_traits = frozenset({"dataset_prompt", "reasoning"})
+    request = _LAST_LINE

@@ -57,6 +57,15 @@ class MathVerse(ImageVQADataset):
     default_traits = frozenset({"reasoning", "judge"})
 
 
+class MathVerseStepwise(MathVerse):
+    """MathVerse asked to reason first: the prompt stands in a column of its own, the question stays the judge's."""
+
+    needed_columns = ("index", "question", "query_cot")
+
+    def build_text(self, sample: Sample) -> str:
+        return sample.fields["query_cot"] + self.prompt_suffix
+
+
 class MMVet(ImageVQADataset):
     """MM-Vet: answers at length, graded."""
 

@@ -26,6 +26,14 @@ Answers = Callable[[], list[Answer]]
 """Answers of a batch that was begun."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A batch whose turn will come; `answers` where something of it is prepared meanwhile."""
+
+    batch: Sequence[Request]
+    answers: Answers | None = None
+
+
 class Benchmark(Protocol):
     """What running needs of a dataset."""
 
@@ -116,9 +124,9 @@ def answer(
             on_finished(prediction)
         waiting.clear()
 
-    for number, (batch, answers) in enumerate(begun, start=1):
-        on_begun(batch, len(planned) - number)
-        for prediction in answer_together(model, task, batch, seed, answers):
+    for one, left in begun:
+        on_begun(one.batch, left)
+        for prediction in answer_together(model, task, one.batch, seed, one.answers):
             waiting.append(prediction)
             if not model.is_in_doubt():
                 record()
@@ -126,21 +134,30 @@ def answer(
         record()
 
 
-def _begun(
-    model: BaseModel, task: Task, batches: Sequence[list[Request]]
-) -> Iterator[tuple[list[Request], Answers | None]]:
-    """Each batch once the one after it has begun, so that the host prepares the next while a card answers this."""
-    waiting: tuple[list[Request], Answers | None] | None = None
-    for batch in batches:
-        messages = [request.prompt for request in _answerable(batch)]
-        # Several batches in flight are prepared beside each other anyway.
-        is_alone = len(messages) == 1 or model.batches_in_flight() == 1
-        following = (batch, model.begin_batch(messages, task) if messages and is_alone else None)
-        if waiting is not None:
-            yield waiting
+def _begun(model: BaseModel, task: Task, batches: Sequence[list[Request]]) -> Iterator[tuple[Begun, int]]:
+    """Each batch, and how many are left, once the one after it has begun, so that the host prepares the next while a
+    card answers this."""
+    waiting: list[tuple[Begun, int]] = []
+    for number, batch in enumerate(batches, start=1):
+        following = [(begun, len(batches) - number) for begun in begin(model, task, batch)]
+        yield from waiting
         waiting = following
-    if waiting is not None:
-        yield waiting
+    yield from waiting
+
+
+def begin(model: BaseModel, task: Task, batch: Sequence[Request]) -> list[Begun]:
+    """Begin with what the host can do for a batch before its turn; in parts where memory ran out with as much."""
+    messages = [request.prompt for request in _answerable(batch)]
+    if len(messages) > 1 and model.parts_of_a_batch() > 1:
+        return [Begun(batch=batch)]  # several batches in flight are prepared beside each other anyway
+    if len(messages) > 1 and model.is_too_much(messages, task):
+        return [begun for half in _halves(batch) for begun in begin(model, task, half)]
+    return [Begun(batch=batch, answers=model.begin_batch(messages, task) if messages else None)]
+
+
+def _halves(batch: Sequence[Request]) -> tuple[Sequence[Request], Sequence[Request]]:
+    middle = len(batch) // 2
+    return batch[:middle], batch[middle:]
 
 
 def _answerable(batch: Sequence[Request]) -> list[Request]:
@@ -166,7 +183,7 @@ def answer_together(
     if any(request.turns > 1 for request in asked):
         model.keep_images(sum(part["type"] == "image" for request in asked for part in request.message))
     while asked:
-        if begun is None and not is_part and len(asked) > 1 and model.batches_in_flight() > 1:
+        if begun is None and not is_part and len(asked) > 1 and model.parts_of_a_batch() > 1:
             answered = yield from _answer_in_flight(model, task, asked, seed)
         else:
             answered = yield from _answer_turn(model, task, asked, seed, begun, tried)
@@ -183,19 +200,24 @@ def _answer_turn(
     model: BaseModel, task: Task, batch: Sequence[Request], seed: int, begun: Answers | None, tried: Sequence[str]
 ) -> Turn:
     """Put the next prompt of each; where they cannot be answered as one, its halves, these to their end."""
+    messages = [request.prompt for request in batch]
+    if len(batch) > 1 and model.is_too_much(messages, task):  # since it was begun
+        for half in _halves(batch):
+            yield from answer_together(model, task, half, seed, tried=tried, is_part=True)
+        return []
     started = time.perf_counter()
     try:
-        messages = [request.prompt for request in batch]
         answers = ladder.generate(
             model, task, messages, _batch_seed(seed, batch), about=_named(batch), tried=tried, begun=begun
         )
     except SampleError as error:
         if len(batch) > 1:
-            tried = error.tried if isinstance(error, OutOfMemorySampleError) else tried
+            if isinstance(error, OutOfMemorySampleError):
+                tried = error.tried
+                model.remember_too_much(messages, task)
             # Halves: one that cannot be answered is found, and what was only too much at once stays together.
-            middle = len(batch) // 2
-            yield from answer_together(model, task, batch[:middle], seed, tried=tried, is_part=True)
-            yield from answer_together(model, task, batch[middle:], seed, tried=tried, is_part=True)
+            for half in _halves(batch):
+                yield from answer_together(model, task, half, seed, tried=tried, is_part=True)
         else:
             yield _failed(batch[0], str(error), time.perf_counter() - started)
         return []
@@ -208,8 +230,9 @@ def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], se
 
     A model that gains by it counts its memory for batches in such parts (`vlm/batch_limits.py`).
     """
-    count = min(len(batch), model.batches_in_flight())
-    parts = [batch[len(batch) * n // count : len(batch) * (n + 1) // count] for n in range(count)]
+    parts = _parts(batch, model.parts_of_a_batch())
+    while any(len(part) > 1 and model.is_too_much([one.prompt for one in part], task) for part in parts):
+        parts = _parts(batch, 2 * len(parts))
     started = time.perf_counter()
     outcomes = model.generate_batches([[request.prompt for request in part] for part in parts], task)
     seconds = (time.perf_counter() - started) / len(batch)
@@ -220,6 +243,11 @@ def _answer_in_flight(model: BaseModel, task: Task, batch: Sequence[Request], se
         else:
             answered += [request.after(reply, seconds) for request, reply in zip(part, outcome, strict=True)]
     return answered
+
+
+def _parts(batch: Sequence[Request], count: int) -> list[Sequence[Request]]:
+    count = min(len(batch), count)
+    return [batch[len(batch) * n // count : len(batch) * (n + 1) // count] for n in range(count)]
 
 
 def _named(batch: Sequence[Request]) -> str:

@@ -1,7 +1,8 @@
 """The coordinator: gives pieces of work to whichever replica is free, and is the only one that records answers.
 
-One thread and one loop. Whoever stops speaking, takes too long or dies loses its piece to the others; nobody is ever
-waited for.
+One thread and one loop. Whoever stops speaking, takes too long or dies loses its pieces to the others; nobody is ever
+waited for. A replica that gains by it has pieces in hand besides the one it answers, and prepares them meanwhile; when
+none waits any more, one that is free is given what another has in hand.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ class _Member:
     number: int = -1
     pid: int = 0
     state: Literal["greeting", "loading", "ready"] = "greeting"
-    piece: Piece | None = None
+    ahead: int = 0
+    """How many pieces it wants in hand."""
+    is_asked_back: bool = False
+    """Whether it was asked for what it has in hand, and has not replied yet."""
     bug: str = ""
     doubtful: list[tuple[int, int, Prediction]] = field(default_factory=list)
     """Answers that its model may yet take back: dataset, row and what is recorded once it does not."""
@@ -201,9 +205,11 @@ class Coordinator:
         elif kind == "facts":
             self._compare(member, message["facts"])
         elif kind == "ready":
-            member.state = "ready"
+            member.state, member.ahead = "ready", int(message.get("ahead", 0))
             self._sink.ready(self._names[member.number])
             self._give(member)
+        elif kind == "given_back":
+            self._take_back(member, message["pieces"])
         elif kind == "settled":
             self._settle(member, keep=bool(message["keep"]))
         elif kind == "stamp":
@@ -223,13 +229,13 @@ class Coordinator:
             )
 
     def _take_answer(self, member: _Member, message: Mapping[str, Any]) -> None:
-        piece, row = member.piece, message["row"]
+        piece, row = self._queue.held(member.number), message["row"]
         if piece is None or message["dataset"] != piece.dataset or not self._queue.answered(member.number, row):
             return
         member.doubtful.append((piece.dataset, row, from_record(message["prediction"])))
         if not message.get("in_doubt"):
             self._settle(member, keep=True)
-        if self._queue.held(member.number) is None:
+        if self._queue.held(member.number) is not piece:
             seconds = time.monotonic() - member.since
             self._patience.learn(piece.cost, seconds)
             self._sink.finished(piece, seconds)
@@ -252,12 +258,46 @@ class Coordinator:
         return bool(waiting)
 
     def _give(self, member: _Member) -> None:
+        """It has just finished a piece, or had none: the next one, and those it wants in hand."""
         member.since = time.monotonic()
-        member.piece = None if self._interrupts.first_at is not None else self._queue.take(member.number)
-        if member.piece is not None:
-            words = {"type": "piece", "dataset": member.piece.dataset, "rows": member.piece.rows}
-            if not self._say(member, words):
-                self._lose(member)
+        if self._interrupts.first_at is not None:
+            return
+        if self._queue.held(member.number) is None:
+            piece = self._queue.take(member.number)
+            if piece is None:
+                self._ask_back_for_idle()
+            elif not self._hand_over(member, piece):
+                return
+        while len(self._queue.in_hand(member.number)) < member.ahead and not member.is_asked_back:
+            piece = self._queue.take_ahead(member.number)
+            if piece is None or not self._hand_over(member, piece):
+                return
+
+    def _hand_over(self, member: _Member, piece: Piece) -> bool:
+        is_said = self._say(member, {"type": "piece", "dataset": piece.dataset, "rows": piece.rows})
+        if not is_said:
+            self._lose(member)
+        return is_said
+
+    def _ask_back_for_idle(self) -> None:
+        """Nothing waits and someone is free: the costliest piece that another has in hand is asked for."""
+        in_hand = [
+            (self._queue.in_hand(number)[-1].cost, number)
+            for number, member in self._members.items()
+            if not member.is_asked_back and self._queue.in_hand(number)
+        ]
+        if in_hand:
+            self._ask_back(self._members[max(in_hand)[1]])
+
+    def _ask_back(self, member: _Member) -> None:
+        """Only it knows what it has not begun; it replies at once, whatever it is at."""
+        member.is_asked_back = self._say(member, {"type": "give_back"})
+
+    def _take_back(self, member: _Member, pieces: Sequence[Mapping[str, Any]]) -> None:
+        member.is_asked_back = False
+        for piece in pieces:
+            self._queue.give_back(member.number, piece["dataset"], piece["rows"])
+        self._feed_idle()
 
     def _say(self, member: _Member, words: Mapping[str, Any]) -> bool:
         try:
@@ -296,11 +336,11 @@ class Coordinator:
         self._feed_idle()
 
     def _tell_loss(self, member: _Member, how: str) -> None:
-        rows = self._queue.open_rows(member.number)
+        piece, rows = self._queue.held(member.number), self._queue.open_rows(member.number)
         name = f"{self._names[member.number]} (process {member.pid})"
         doing = "while loading the model" if member.state == "loading" else "while it had nothing to do"
-        if member.piece is not None and rows:
-            first = self._sink.name(member.piece.dataset, rows[0])
+        if piece is not None and rows:
+            first = self._sink.name(piece.dataset, rows[0])
             doing = f"while answering {first}" + (f" and {len(rows) - 1} more" if len(rows) > 1 else "")
         log = self._executor.log(member.number)
         self._sink.say(f"{name} {how} {doing}" + (f"; see {log}" if log else ""))
@@ -311,7 +351,7 @@ class Coordinator:
                 self._give(member)
 
     def _is_free(self, member: _Member) -> bool:
-        return member.state == "ready" and self._queue.held(member.number) is None
+        return member.state == "ready" and not member.is_gone and self._queue.held(member.number) is None
 
     def _tend(self) -> None:
         now = time.monotonic()
@@ -355,9 +395,10 @@ class Coordinator:
             return f"gave no sign of life for {silent_s:.0f} s"
         if member.state != "ready":
             return f"did not get ready within {busy_s:.0f} s" if busy_s > limits.loading_s else ""
-        if member.piece is None or self._is_free(member):
+        piece = self._queue.held(member.number)
+        if piece is None:
             return ""
-        allowed_s = self._patience.allowed_s(member.piece.cost)
+        allowed_s = self._patience.allowed_s(piece.cost)
         return f"did not finish within {allowed_s:.0f} s" if busy_s > allowed_s else ""
 
     def _heed_interrupts(self) -> None:
@@ -374,3 +415,6 @@ class Coordinator:
                 f"{self._interrupts.names[0]}: finishing what {busy} replicas are at, for at most "
                 f"{self._limits.interrupt_s:.0f} s; once more stops at once"
             )
+            for member in self._members.values():
+                if self._queue.in_hand(member.number):
+                    self._ask_back(member)

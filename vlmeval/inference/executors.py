@@ -14,6 +14,9 @@ from vlmeval.inference.limits import Limits
 DONE, GAVE_UP, COORDINATOR_LOST = 0, 3, 4
 """Exit codes of a replica that ends by itself: told to stop, after an error that ends the run, or left alone."""
 
+FAREWELL = "replica ends: "
+"""What a replica's last line in its log begins with; the reason follows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicaSpec:

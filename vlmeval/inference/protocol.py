@@ -4,8 +4,9 @@
 |---|---|
 | hello | token, number, job, pid, parent: the first line; anything else ends the connection |
 | facts | what has to agree with the coordinator's: versions, settings, benchmarks |
-| ready | memory: the model is loaded |
-| answer | dataset, row, prediction, in_doubt: one finished sample of the piece it holds |
+| ready | memory, ahead: the model is loaded, and so many pieces are wanted in hand |
+| answer | dataset, row, prediction, in_doubt: one finished sample of the piece it answers |
+| given_back | pieces: those it had not begun, and does not have any more |
 | settled | keep: whether its answers in doubt are to be recorded |
 | stamp | stamp: where it lies and what its cards measured, when that has changed |
 | alive | every few seconds, from a thread of its own; memory (`vlm.card_memory.Held` of each card) once it is loaded |
@@ -14,7 +15,8 @@
 
 | from the coordinator | says |
 |---|---|
-| piece | dataset, rows: answer these |
+| piece | dataset, rows: answer these, after what it was given before |
+| give_back | pieces that are not begun shall go to others |
 | settle | all else is done: decide on answers in doubt |
 | alive | every few seconds |
 | stop | there is nothing more to do |
@@ -23,6 +25,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
@@ -38,11 +41,13 @@ MAX_LINE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where the coordinator listens, and what a replica has to know to be let in."""
+    """Where the coordinator listens, what a replica has to know to be let in, and the coordinator's process (0: not
+    known)."""
 
     port: int
     token: str
     host: str = LOOPBACK
+    pid: int = 0
 
 
 class Connection:
@@ -96,7 +101,7 @@ class Listener:
     def __init__(self) -> None:
         self._sock = socket.create_server((LOOPBACK, 0), backlog=256)
         self._sock.setblocking(False)
-        self.address = Address(port=self._sock.getsockname()[1], token=secrets.token_hex(16))
+        self.address = Address(port=self._sock.getsockname()[1], token=secrets.token_hex(16), pid=os.getpid())
 
     def fileno(self) -> int:
         """For selectors."""

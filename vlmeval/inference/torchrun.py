@@ -22,12 +22,15 @@ from typing import Any
 
 from vlmeval.errors import VLMEvalError
 from vlmeval.hardware import LaunchEnvironment, rank_environment
-from vlmeval.inference.executors import COORDINATOR_LOST, DONE, ReplicaSpec
+from vlmeval.inference.executors import COORDINATOR_LOST, DONE, FAREWELL, ReplicaSpec
 from vlmeval.inference.local_executor import LocalExecutor
 from vlmeval.inference.protocol import Address
 
 LOOKUP_S = 60.0
 PATROL_S = 0.1
+STOPPED_S = 8.0
+"""A rank 0 that is seen stopped for so long ends the others; torchrun takes 30 s more to end it. While all of them are
+stopped (Ctrl-Z) nobody looks, and nothing is counted."""
 
 
 def rank_replica(launched: LaunchEnvironment, rank: int | None = None, each: int | None = 1) -> ReplicaSpec:
@@ -152,11 +155,14 @@ class Store:
 
 
 class Patrol:
-    """What a rank other than 0 does: keep its replica alive until that is told to stop."""
+    """What a rank other than 0 does: keep its replica alive until that is told to stop, or rank 0 (process
+    `coordinator`, 0: not known) cannot go on."""
 
-    def __init__(self, executor: LocalExecutor, grace_s: float) -> None:
+    def __init__(self, executor: LocalExecutor, grace_s: float, coordinator: int = 0) -> None:
         self._executor = executor
         self._grace_s = grace_s
+        self._coordinator = coordinator
+        self._seen_stopped = 0
         self._stop_at: float | None = None
 
     def until_done(self) -> None:
@@ -165,7 +171,7 @@ class Patrol:
         signals = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._interrupted) for number in signals}
         try:
-            while (code := self._executor.final_code(replica.number)) is None:
+            while (code := self._executor.final_code(replica.number)) is None and not self._is_coordinator_stopped():
                 self._executor.tend()
                 if self._stop_at is not None and time.monotonic() > self._stop_at:
                     raise KeyboardInterrupt
@@ -178,9 +184,29 @@ class Patrol:
         if code != DONE and self._stop_at is not None:
             raise KeyboardInterrupt
         if code != DONE:
-            why = "rank 0, which gives out the work, is gone" if code == COORDINATOR_LOST else "its replica had to end"
-            raise VLMEvalError(f"{replica.name}: {why}; see what rank 0 says, and {log}")
+            raise VLMEvalError(f"{replica.name}: {self._why(code)}; {last_words(log)}see what rank 0 says, and {log}")
+
+    def _is_coordinator_stopped(self) -> bool:
+        """Looks are counted, not seconds: this process may have been stopped as well."""
+        is_now = self._coordinator > 1 and is_stopped(self._coordinator)
+        self._seen_stopped = self._seen_stopped + 1 if is_now else 0
+        return self._seen_stopped * PATROL_S >= STOPPED_S
+
+    def _why(self, code: int | None) -> str:
+        if code is None:
+            return f"rank 0, which gives out the work, has been stopped (process {self._coordinator}, SIGSTOP)"
+        return "rank 0, which gives out the work, is gone" if code == COORDINATOR_LOST else "its replica had to end"
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         # Rank 0 lets the replicas finish what they are at, and ends them.
         self._stop_at = time.monotonic() + self._grace_s
+
+
+def last_words(log: str) -> str:
+    """What a replica wrote last about its end, "" where it wrote nothing."""
+    try:
+        lines = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+    except OSError:
+        return ""
+    said = [line.removeprefix(FAREWELL) for line in lines if line.startswith(FAREWELL)]
+    return f"{said[-1]}; " if said else ""

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -26,30 +26,51 @@ from vlmeval.dataset.registry import dataset_classes
 from vlmeval.dataset.video import VideoMCQDataset, VideoSettings
 from vlmeval.errors import VLMEvalError
 from vlmeval.hardware import parse_cards, visible_names
-from vlmeval.inference.answering import answer_together, requests
-from vlmeval.inference.executors import COORDINATOR_LOST, DONE, GAVE_UP
+from vlmeval.inference.answering import Begun, answer_together, begin, requests
+from vlmeval.inference.executors import COORDINATOR_LOST, DONE, FAREWELL, GAVE_UP
+from vlmeval.inference.hand import Hand
 from vlmeval.inference.journal import as_record
 from vlmeval.inference.protocol import Address, Connection, Words, connect
 from vlmeval.inference.versions import versions
+from vlmeval.types import Index
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.card_memory import Held
 from vlmeval.vlm.multi_card import MultiCardMixin
 from vlmeval.vlm.placement_request import Placement
 
 STAMPED = (
-    "plan", "plan_reason", "copy_check", "placement_notes", "moves", "images", "images_reused", "batches_in_flight",
+    "plan", "plan_reason", "copy_check", "placement_notes", "moves", "images", "images_reused", "image_reuse",
+    "batches_in_flight",
     "batches_in_flight_reason", "in_flight_peak_bytes",
 )  # fmt: skip
 """What of a model's stamp is its replica's own and grows while it answers."""
+IN_HAND = 1
+"""Pieces a replica on cards has besides the one it answers, so that the host prepares them meanwhile."""
 FAREWELL_S = 5.0
 """How long a replica that had to give up waits to be told to stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A piece of work, as far as it was prepared before its turn."""
+
+    dataset: Dataset
+    row_of: Mapping[Index, int]
+    parts: Sequence[Begun]
+
+    @property
+    def name(self) -> str:
+        """`samples 3, 4 of Mini`."""
+        named = list(self.row_of)
+        more = f" and {len(named) - 8} more" if len(named) > 8 else ""
+        return f"sample{'s' * (len(named) > 1)} {', '.join(map(str, named[:8]))}{more} of {self.dataset.name}"
 
 
 class Link:
     """The conversation with the coordinator. What is said before it can be reached is kept until then."""
 
     def __init__(self, hello: Words, heartbeat_s: float, silence_s: float) -> None:
-        self.inbox: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self.hand: Hand[Prepared] = Hand()
         self._hello = hello
         self._heartbeat_s, self._silence_s = heartbeat_s, silence_s
         self._unsent: list[Words] = []
@@ -90,7 +111,10 @@ class Link:
                 self._heard_at = time.monotonic()
                 if message["type"] == "stop":
                     leave(DONE, "told to stop")
-                self.inbox.put(message)
+                if message["type"] == "give_back":
+                    self.send({"type": "given_back", "pieces": self.hand.give_back()})
+                else:
+                    self.hand.put(message)
         except (OSError, ValueError) as error:
             leave(COORDINATOR_LOST, f"the coordinator is gone: {error}")
         leave(COORDINATOR_LOST, f"the coordinator has ended; it was {self.doing}")
@@ -107,15 +131,15 @@ class Link:
                 leave(COORDINATOR_LOST, f"the coordinator is silent for {self._silence_s:.0f} s; it was {self.doing}")
             self.say_with_memory("alive")
 
-    def say_with_memory(self, kind: str) -> None:
+    def say_with_memory(self, kind: str, **more: Any) -> None:
         """A message that tells what the model holds, if anything is known."""
         held = [asdict(one) for one in self.memory()]
-        self.send({"type": kind, "memory": held} if held else {"type": kind})
+        self.send({"type": kind, **more, **({"memory": held} if held else {})})
 
 
 def leave(code: int, why: str) -> None:
     """End this process at once, whatever its other threads are at; the log says why."""
-    print(f"replica ends: {why}", file=sys.stderr, flush=True)
+    print(f"{FAREWELL}{why}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
 
@@ -160,28 +184,34 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
     _load(model, words["placement"] if words else placement)
     datasets = [_open(about) for about in (words or told.get())["datasets"]]
     link.send({"type": "facts", "facts": {"run": runs_as(model.stamp()), **dataset_facts(datasets)}})
+    link.hand.prepare_with(lambda piece: _prepared(model, datasets[piece["dataset"]], piece["rows"]))
     link.memory = model.memory_held
-    link.say_with_memory("ready")
+    link.say_with_memory("ready", ahead=IN_HAND if model.prepares_ahead() else 0)
     stamped: Mapping[str, Any] = {}
     while True:
-        piece = link.inbox.get()
-        if piece["type"] == "settle":
+        given = link.hand.next()
+        if given.words["type"] == "settle":
             link.send({"type": "settled", "keep": not model.is_in_doubt(at_end=True)})
-        if piece["type"] != "piece":
+        if given.prepared is None:
             continue
-        dataset = datasets[piece["dataset"]]
-        rows: list[int] = piece["rows"]
-        link.doing = f"answering rows {', '.join(map(str, rows[:8]))} of {dataset.name}"
-        asked = list(requests(model, dataset, (dataset[row] for row in rows)))
-        row_of = {request.sample.index: row for request, row in zip(asked, rows, strict=True)}
-        for prediction in answer_together(model, dataset.task, asked, start["seed"]):
-            words = {"row": row_of[prediction.index], "prediction": as_record(prediction)}
-            in_doubt = model.is_in_doubt()
-            link.send({"type": "answer", "dataset": piece["dataset"], "in_doubt": in_doubt, **words})
+        link.doing = f"preparing rows {', '.join(map(str, given.words['rows'][:8]))}"
+        piece = given.prepared.result()
+        link.doing = f"answering {piece.name}"
+        for part in piece.parts:
+            for prediction in answer_together(model, piece.dataset.task, part.batch, start["seed"], part.answers):
+                words = {"row": piece.row_of[prediction.index], "prediction": as_record(prediction)}
+                in_doubt = model.is_in_doubt()
+                link.send({"type": "answer", "dataset": given.words["dataset"], "in_doubt": in_doubt, **words})
         if (stamp := {name: value for name, value in model.stamp().items() if name in STAMPED}) != stamped:
             stamped = stamp
             link.send({"type": "stamp", "stamp": stamp})
-        link.doing = "waiting for work"
+        link.doing = f"waiting for work after {piece.name}"
+
+
+def _prepared(model: BaseModel, dataset: Dataset, rows: Sequence[int]) -> Prepared:
+    asked = list(requests(model, dataset, (dataset[row] for row in rows)))
+    row_of = {request.sample.index: row for request, row in zip(asked, rows, strict=True)}
+    return Prepared(dataset=dataset, row_of=row_of, parts=begin(model, dataset.task, asked))
 
 
 def _load(model: BaseModel, placement: Mapping[str, Any]) -> None:
@@ -259,7 +289,7 @@ def _read_stdin(link: Link, told: SimpleQueue[dict[str, Any]]) -> None:
             link.open(Address(**words["address"]))
         else:
             told.put(words)
-    leave(COORDINATOR_LOST, "the process that started it has ended")
+    leave(COORDINATOR_LOST, f"the process that started it has ended, or ends it; it was {link.doing}")
 
 
 def _tell_bugs(link: Link) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import NamedTuple
 
 from vlmeval.scoring.exact_denial import SENTENCE_END, is_denied, is_denied_after
-from vlmeval.scoring.exact_text import Mention
+from vlmeval.scoring.exact_options import Mention
 
 STRONG, WEAK = 2, 1
 
@@ -35,7 +36,8 @@ _LABEL = re.compile(
 )
 _LIST = re.compile(
     rf"""{_CLOSE}\s*(?:,|/|&|;|\+|-|~|\bto\b|\bvs\b|\band\b|\bor\b|和|或|与|及|,\s*(?:and|or)\b)\s*"""
-    rf"""(?:option\s+|maybe\s+|perhaps\s+|possibly\s+|then\s+|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
+    rf"""(?:option\s+|maybe\s+|perhaps\s+|possibly\s+|then\s+|(?:it\s+)?(?:could|might|may|can)\s+(?:also\s+)?be\s+"""
+    rf"""|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
 )
 _IN_LIST = re.compile(rf"(?<![A-Za-z])[A-Z]{_CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或|与)+\s*{_OPEN}$")
 _ARTICLE_USE = re.compile(
@@ -57,6 +59,7 @@ _STRONG_MARKER = re.compile(
     r"|(?:正确|最佳|最终|最合适)的?(?:答案|选项|选择)\s*(?:应该|应|就)?\s*(?:是|为|选)?\s*[:=]?\s*",
     re.IGNORECASE,
 )
+_STRONG_MARKER_LOWER = re.compile(r"(?=[acosrl\s])(?:" + _STRONG_MARKER.pattern + ")")
 _WEAK_MARKER = re.compile(
     r"(?:\b(?:choose|chose|pick|select|selected|go with|going with|opt for|vote for|match(?:es)?|only|say|guess|think"
     r"|believe|leaves|leaves only|leaving|answer|is|be|so|therefore|thus|hence|actually|probably|likely|definitely"
@@ -66,11 +69,15 @@ _WEAK_MARKER = re.compile(
     r"|(?:选项|选择?|是|为|所以|因此|应)(?:的是)?\s*[:,]?\s*",
     re.IGNORECASE,
 )
+_WEAK_MARKER_LOWER = re.compile(r"(?=[acdeghijlmopstvnb=-])(?:" + _WEAK_MARKER.pattern + ")")
+"""For texts in ASCII without a colon: what a weak marker can begin with there."""
 CORRECTION = re.compile(
-    r"(?=[wacno等不更其])"  # changes no match, is faster
-    r"(?:\b(?:wait|actually|correction|on second thought)\b|\bno,|等等|不对|更正|其实)",
+    r"(?=[wacnojs等不更其])"  # changes no match, is faster
+    r"(?:\b(?:wait|actually|correction|on second thought|just kidding|scratch that)\b|\bno,|等等|不对|更正|其实)",
     re.IGNORECASE,
 )
+_CORRECTION_HINTS = ("wait", "actual", "correct", "second th", "kidding", "scratch", "no,")
+"""A correction in ASCII has one of these in it."""
 _STRONG_WORDS = ("ans", "choice", "option", "select", "solution", "conclusion", "response", "letter")
 _STRONG_CHARS = ("答", "正确", "最")
 """Every strong marker begins with one of these."""
@@ -96,33 +103,65 @@ _LEADING_GOES_ON = re.compile(
 _BARE_LINE = re.compile(r"^[ \t]*(?:\d+[.)][ \t]*)?[(\[]?([A-Z])[)\].,]*[ \t]*$", re.MULTILINE)
 _LISTED = re.compile(r"(?<![A-Za-z])[(\[]?([A-Z])[)\].:,]*\s+")
 _LETTER = re.compile(r"(?<![A-Za-z0-9])(?:[A-Zb-z]|a(?![ \t]+[A-Za-z]))(?![A-Za-z0-9])")
+_ARTICLE = re.compile(r"a[ \t]+[A-Za-z]")
+_SHAPES = bytes(
+    ord("a") if chr(code).isalpha() else ord("0") if chr(code).isdigit() else ord(" ") for code in range(128)
+) + bytes(128)
+"""Every ASCII letter as `a`, every digit as `0`, all else as a blank."""
 _LISTED_LINE = re.compile(r"^[ \t]*[(\[]?([A-Z])[)\].:,](?=[ \t]*\S)", re.MULTILINE)
 
 
 def claims(text: str, options: Mapping[str, str], found: list[Mention]) -> list[Claim]:
     """Every claim in `text` that can matter, by position; `found` are the mentions of option texts in it."""
     made = list(_strong(text, options, found))
-    if any(letter.upper() in options for letter in _LETTER.findall(text)):
-        made += _verdicts(text, options)
+    alone = _lone_letters(text)
+    if any([text[at].upper() in options for at in alone]):
+        made += _verdicts(text, options, alone)
         made += _leading(text, options, found)
-        explicit = any(claim.strength == STRONG and not claim.by_text for claim in made)
-        if not explicit or CORRECTION.search(text):
+        explicit = [claim for claim in made if claim.strength == STRONG and not claim.by_text]
+        if not explicit or corrects(text):
             made += _weak(text, options, found)
-    return sorted(made, key=lambda claim: claim.at)
+    return sorted(made, key=_place) if len(made) > 1 else made
+
+
+_place = attrgetter("at")
+
+
+def corrects(text: str) -> bool:
+    """Whether `CORRECTION` is in `text`."""
+    if text.isascii() and not any(map(text.lower().__contains__, _CORRECTION_HINTS)):
+        return False
+    return CORRECTION.search(text) is not None
+
+
+def _lone_letters(text: str) -> list[int]:
+    """Where letters stand alone in `text`, articles left out: all hits of `_LETTER`."""
+    if not text.isascii():
+        return [hit.start() for hit in _LETTER.finditer(text)]
+    shapes = f" {text} ".encode().translate(_SHAPES)
+    places = []
+    at = shapes.find(b" a ")
+    while at >= 0:
+        if text[at] != "a" or not _ARTICLE.match(text, at):
+            places.append(at)
+        at = shapes.find(b" a ", at + 2)
+    return places
 
 
 def lists_options(text: str) -> bool:
     """Whether several lines begin with different letters, as when the question is repeated or gone through."""
-    return len(set(_LISTED_LINE.findall(text))) > 1
+    return "\n" in text and len(set(_LISTED_LINE.findall(text))) > 1
 
 
 def lists_letters(text: str) -> bool:
     """Whether several lines are nothing but a letter, and not the same."""
-    return len(set(_BARE_LINE.findall(text))) > 1
+    return "\n" in text and len(set(_BARE_LINE.findall(text))) > 1
 
 
 def lists_texts(text: str, found: list[Mention]) -> bool:
     """Whether several options stand in one line with letter and text: `A) cat B) dog`."""
+    if len(found) < 2:
+        return False
     line = text.partition("\n")[0]
     starts = {m.start: m.label for m in found}
     return len({hit.group(1) for hit in _LISTED.finditer(line) if starts.get(hit.end()) == hit.group(1)}) > 1
@@ -131,16 +170,20 @@ def lists_texts(text: str, found: list[Mention]) -> bool:
 def _first_strong_word(text: str) -> int | None:
     """From where on a strong marker can stand; None where there is none."""
     lowered = text.lower()
-    places = [place for word in _STRONG_WORDS if (place := lowered.find(word)) >= 0]
+    words = [word for word in _STRONG_WORDS if word in lowered]
     if text.isascii():
-        return min(places, default=None)
-    return 0 if places or any(chars in text for chars in _STRONG_CHARS) else None
+        return min(map(lowered.find, words)) if words else None
+    return 0 if words or any(chars in text for chars in _STRONG_CHARS) else None
 
 
 def _strong(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:
     """`the answer is B`, `答案是狗`: by letter, or else by text."""
     start = _first_strong_word(text)
-    for hit in _STRONG_MARKER.finditer(text, start) if start is not None else ():
+    if start is None:
+        return
+    plain = text.isascii()  # the same on small letters, and faster
+    marked = _STRONG_MARKER_LOWER.finditer(text.lower(), start) if plain else _STRONG_MARKER.finditer(text, start)
+    for hit in marked:
         at = hit.end()
         if not is_denied(text, at):
             read = read_label(text, at, options, found) or _read_text(text, at, found)
@@ -150,7 +193,8 @@ def _strong(text: str, options: Mapping[str, str], found: list[Mention]) -> Iter
 
 def _weak(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterator[Claim]:
     """`so B`, `it's B`, `选B`: by letter only."""
-    for hit in _WEAK_MARKER.finditer(text):
+    plain = ":" not in text and text.isascii()  # the same on small letters, and faster
+    for hit in _WEAK_MARKER_LOWER.finditer(text.lower()) if plain else _WEAK_MARKER.finditer(text):
         at = hit.end()
         read = read_label(text, at, options, found, upper_only=not _TAKES_SMALL.search(hit.group()))
         if read is not None and not is_denied(text, at):
@@ -206,9 +250,14 @@ def _read_text(text: str, at: int, found: list[Mention]) -> _Text | None:
     return _Text(labels.pop()) if len(labels) == 1 else None
 
 
-def _verdicts(text: str, options: Mapping[str, str]) -> Iterator[Claim]:
-    """`B is correct`, `B正确`."""
-    for hit in _VERDICT.finditer(text):
+def _verdicts(text: str, options: Mapping[str, str], alone: list[int]) -> Iterator[Claim]:
+    """`B is correct`, `B正确`; in ASCII only a letter in `alone` can be one."""
+    hits = filter(None, [_VERDICT.match(text, at) for at in alone]) if text.isascii() else _VERDICT.finditer(text)
+    behind = 0
+    for hit in hits:
+        if hit.start() < behind:
+            continue
+        behind = hit.end()
         listed = _IN_LIST.search(text, max(0, hit.start() - 12), hit.start())
         if hit.group(1) in options and not listed and not is_denied(text, hit.start()):
             yield Claim(hit.start(), hit.group(1), STRONG)

@@ -33,13 +33,15 @@ _IF = re.compile("[iI][fF]")
 _IF_ONLY = re.compile(r"[^.!?\n]*\bif\b[^.!?\n]*\b(?:were|had|would)\b", re.IGNORECASE)
 _ABSENT_AFTER = re.compile(
     r"\s+(?:(?:is|are|was|were)\s+(?:missing|absent|not (?:visible|present|shown|there|here|in|depicted))"
-    r"|(?:is|are)n't (?:visible|present|shown|there|here|in|depicted))\b",
+    r"|(?:is|are)n't (?:visible|present|shown|there|here|in|depicted))\b"
+    r"|\W*\b(?:is|seems|looks|would be) (?:clearly |definitely |probably )?(?:the )?(?:least|worst|most unlikely)\b",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
     r"""["')\]}>]*\s*(?:option|choice|选项|项)?\s*(?:
     (?:is|was|are|seems|looks)\s+(?:\w+\s+)?
-        (?:not\b|wrong|incorrect|false|out\b|impossible|unlikely|ruled|eliminated|excluded)
+        (?:not\b|wrong|incorrect|false|out\b|impossible|unlikely|ruled|eliminated|excluded
+        |(?:the\s+)?(?:least|worst|most\s+unlikely)\b)
     |(?:is|was|does|do|can|could|would|should)n't\b|cannot\b|(?:does|do|can|could|would|should|must)\s+not\b
     |(?:can|could|should|must|may)\s+(?:also\s+)?be\s+(?:ruled|eliminated|excluded|discarded|dismissed)
     |是错|错|不|并不|也不|可以?排除|被排除|排除|有误)""",
@@ -49,24 +51,39 @@ _DENIED_AFTER = re.compile(
 
 _CLAUSE_END_LOWER = re.compile(_CLAUSE_END.pattern)
 _DENIAL_LOWER = re.compile(_DENIAL.pattern)
+_DENIAL_HINTS = (
+    "no", "ne", "n't", "with", "exc", "unl", "inst", "rath", "elim", "rul", "whe", "if", "tho", "bef", "wro", "inco",
+    "lea",
+)  # fmt: skip
+"""A denial in ASCII has one of these in it."""
 
 
 def is_denied(text: str, at: int) -> bool:
     """Whether the clause before character `at` negates what stands there, or the sentence around it is a question."""
     if text.isascii():  # the same on small letters, where a search need not think of case
         lowered = text.lower()
-        clause = lowered[_last_end(_CLAUSE_END_LOWER, lowered, at) : at]
-        denied = _DENIAL_LOWER.search(clause) and _DENIAL.search(_NO_DENIAL.sub("", clause))
+        # Looking at all that can be the clause comes first: it is one search, and mostly finds nothing.
+        before = lowered[max(0, at - _LOOK_BACK) : at]
+        if any(map(before.__contains__, _DENIAL_HINTS)) and _DENIAL_LOWER.search(before):
+            clause = lowered[_last_end(_CLAUSE_END_LOWER, lowered, at) : at]
+            if _DENIAL_LOWER.search(clause) and _DENIAL.search(_NO_DENIAL.sub("", clause)):
+                return True
+        if "if" in lowered and _is_supposed(text, at):
+            return True
     else:
         clause = text[_last_end(_CLAUSE_END, text, at) : at]
-        denied = _DENIAL.search(clause) and _DENIAL.search(_NO_DENIAL.sub("", clause))
-    if denied:
-        return True
-    sentence = text[_last_end(SENTENCE_END, text, at) : at]
-    if _SUPPOSED.match(sentence) or (_IF.search(text, at) and _IF_ONLY.match(text, at)):
-        return True
+        if (_DENIAL.search(clause) and _DENIAL.search(_NO_DENIAL.sub("", clause))) or _is_supposed(text, at):
+            return True
+    if "?" not in text:
+        return False
     end = SENTENCE_END.search(text, at)
     return end is not None and end.group() == "?"
+
+
+def _is_supposed(text: str, at: int) -> bool:
+    """`If it were a dog, the answer would be ...`, from either end."""
+    sentence = text[_last_end(SENTENCE_END, text, at) : at]
+    return bool(_SUPPOSED.match(sentence) or (_IF.search(text, at) and _IF_ONLY.match(text, at)))
 
 
 def is_denied_after(text: str, at: int) -> bool:

@@ -17,27 +17,29 @@ Agreement with hand-made labels is tested on `tests/scoring/exact_labelled.jsonl
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 
 from vlmeval.scoring.exact_claims import (
     CORRECTION,
     STRONG,
     Claim,
     claims,
+    corrects,
     lists_letters,
     lists_options,
     lists_texts,
     read_label,
 )
 from vlmeval.scoring.exact_denial import is_absent_after, is_denied, is_denied_after
-from vlmeval.scoring.exact_text import Mention, after_thinking, folded, folded_option, mentions, one_spelling
+from vlmeval.scoring.exact_options import SHORT_WORDS, Mention, OptionTexts, mentions, option_texts
+from vlmeval.scoring.exact_text import folded, folded_option, plain_answer
 from vlmeval.scoring.match import Match
 
 _AROUND = " \t\r\n.,;:!?\"'()[]{}<>$-_/|~"
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _ANSWER_KEY = re.compile(r"""["'](?:final_)?(?:answer|choice|option)["']\s*:\s*["']([^"']*)["']""", re.IGNORECASE)
+_NO_WORD = "".join(chr(code) for code in range(128) if not chr(code).isalnum() and chr(code) != "_")
 _BEFORE_LETTER = re.compile(r"\W*(?:\d{1,2}[.)]\s+)?\W*")
 _LABEL_WORD = re.compile(
     r"(?:option|choice|letter|选项|(?:the\s+)?(?:correct\s+|final\s+|best\s+)?answer(?:\s+is)?\b|(?:正确|最终)?答案[是为选]?|选择?)?"
@@ -48,6 +50,11 @@ _LETTER_AND_TEXT = re.compile(r"[\s\"'(\[<]*([A-Z])[)\].:,\s]+(.*)", re.DOTALL)
 _CONCLUSION = re.compile(
     r"\b(?:but|however|so|therefore|thus|hence|final|finally|conclusion|overall|in summary)\b"
     r"|但|不过|所以|因此|综上|最终|故",
+    re.IGNORECASE,
+)
+_SO = re.compile(
+    r"\b(?:so|therefore|thus|hence),?\s+(?:it\s+is\s+|it's\s+|that\s+is\s+|that's\s+)?(?:(?:an?|the)\s+)?$"
+    r"|(?:所以|因此)(?:是|为)?$",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
@@ -68,7 +75,6 @@ _REFUSAL_HINTS = (
 _IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
 _SENTENCE_BREAK = re.compile(r"[.!?]\s+")
 _LETTER_FIRST = re.compile(r"[(\[]?[A-Z][)\].:,](?![A-Za-z])")
-_SHORT_WORDS = frozenset({"yes", "no", "none", "是", "否", "有", "没有", "没", "对", "错", "不是", "无"})
 _SHORT_ANSWER_END = re.compile(
     r"\s*(?:[,.;:!\n]|$|的|啊|呢)|\s+(?:it|there|this|that|he|she|they|i|we)\b", re.IGNORECASE
 )
@@ -83,27 +89,25 @@ def match_option(answer: str | None, options: Mapping[str, str]) -> Match:
     """`extract_option` with the step that decided."""
     if answer in options:
         return Match(answer, "letter")
-    text = one_spelling(after_thinking(answer or ""))
+    text = plain_answer(answer or "")
     boxed = (
         ("\\boxed" in text and _BOXED.findall(text))
         or ("</" in text and _ANSWER_TAG.findall(text))
         or (":" in text and _ANSWER_KEY.findall(text))
     )
+    known = option_texts(options)
     if boxed:
-        return _read_alone(boxed[-1], options) or Match(None, "what is marked as the answer is no option")
-    bare = _read_bare(text, options)
-    if bare is not None:
-        return bare
-    return _read_prose(text, options)
+        return _read_alone(boxed[-1], options, known) or Match(None, "what is marked as the answer is no option")
+    return _read_bare(text, options, known) or _read_prose(text, options, known)
 
 
-def _read_bare(text: str, options: Mapping[str, str]) -> Match | None:
+def _read_bare(text: str, options: Mapping[str, str], known: OptionTexts) -> Match | None:
     """The whole text as a letter, an option's text, or both."""
     word = _LABEL_WORD.fullmatch(_within(text))
     if word and word.group(1).upper() in options:
         return Match(word.group(1).upper(), "letter")
     said = folded(text)
-    same = _labels_of(tuple(options.items())).get(said) if said else None
+    same = known.labels_of.get(said) if said else None
     if same:
         return Match(same[0], "text") if len(same) == 1 else None
     both = _LETTER_AND_TEXT.match(text)
@@ -112,36 +116,22 @@ def _read_bare(text: str, options: Mapping[str, str]) -> Match | None:
     return None
 
 
-@lru_cache(maxsize=4096)
-def _labels_of(options: tuple[tuple[str, str], ...]) -> Mapping[str, Sequence[str]]:
-    """The labels of each option's folded text."""
-    labels: dict[str, list[str]] = {}
-    for label, option in options:
-        labels.setdefault(folded_option(option), []).append(label)
-    return labels
-
-
-@lru_cache(maxsize=4096)
-def _short_options(options: tuple[tuple[str, str], ...]) -> Sequence[tuple[str, str]]:
-    """The options that are one of the short words, with their labels, the longest first."""
-    words = [(word, label) for label, option in options if (word := option.strip().lower()) in _SHORT_WORDS]
-    return sorted(words, key=lambda item: -len(item[0]))
-
-
 def _within(text: str) -> str:
     """Without the marks around it and a number before it: `1. (B)!` as B."""
     start, end = _BEFORE_LETTER.match(text).end(), len(text)  # type: ignore[union-attr]
+    if text.isascii():
+        return text[start:].rstrip(_NO_WORD)
     while end > start and not (text[end - 1].isalnum() or text[end - 1] == "_"):
         end -= 1
     return text[start:end]
 
 
-def _read_alone(text: str, options: Mapping[str, str]) -> Match | None:
+def _read_alone(text: str, options: Mapping[str, str], known: OptionTexts) -> Match | None:
     """The content of a box: a letter, a text, or a letter with its text."""
-    bare = _read_bare(text, options)
+    bare = _read_bare(text, options, known)
     if bare is not None:
         return bare
-    found = mentions(text, options)
+    found = mentions(text, known)
     letter = read_label(text, 0, options, found)
     if letter is not None:
         return Match(letter.label, "letter") if letter.label else None
@@ -154,23 +144,24 @@ def _may_refuse(text: str) -> bool:
     return not text.isascii() or any(map(lowered.__contains__, _REFUSAL_HINTS))
 
 
-def _read_prose(text: str, options: Mapping[str, str]) -> Match:
-    found = mentions(text, options)
+def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Match:
+    found = mentions(text, known)
     made = claims(text, options, found)
-    short = _short_word(text, options)
+    short = _short_word(text, known) if known.short else None
     if short is not None:
         made.insert(0, Claim(0, short, STRONG))
     if made:
         return _decide(text, made)
-    plain = [m for m in found if options[m.label].strip().lower() not in _SHORT_WORDS]
+    plain = [m for m in found if options[m.label].strip().lower() not in SHORT_WORDS]
     if _may_refuse(text) and _REFUSAL.search(text):
         plain = [m for m in plain if _REFUSAL.search(options[m.label])]
         return _only(plain, "text") or Match(None, "refusal")
     stated = [m for m in plain if not is_denied(text, m.start) and not is_absent_after(text, m.end)]
     return (
-        _last_line(text, options, found)
+        _last_line(text, options, known, found)
         or _bracketed(text, options, stated)
         or _only(stated, "text")
+        or _concluded(text, stated)
         or Match(None, "no claim")
     )
 
@@ -179,7 +170,7 @@ def _decide(text: str, made: list[Claim]) -> Match:
     """One label out of claims that may differ, or nothing."""
     if len(made) == 1 and made[0].label is not None:
         return Match(made[0].label, "claim")
-    corrections = [hit.end() for hit in CORRECTION.finditer(text)]
+    corrections = [hit.end() for hit in CORRECTION.finditer(text)] if corrects(text) else []
     corrected = [claim for claim in made if corrections and claim.at >= corrections[-1]]
     made = corrected or made
     strongest = max(claim.strength for claim in made)
@@ -194,17 +185,16 @@ def _decide(text: str, made: list[Claim]) -> Match:
     return Match(last.label, "claim")
 
 
-def _short_word(text: str, options: Mapping[str, str]) -> str | None:
+def _short_word(text: str, known: OptionTexts) -> str | None:
     """`Yes, ...` where yes is an option: such words count only as the first word, and alone."""
-    words = _short_options(tuple(options.items()))
-    start = len(text) - len(text.lstrip(_AROUND)) if words else 0
-    for word, label in words:
+    start = len(text) - len(text.lstrip(_AROUND))
+    for word, label in known.short:
         if text[start : start + len(word)].lower() == word:
             return label if _SHORT_ANSWER_END.match(text, start + len(word)) else None
     return None
 
 
-def _last_line(text: str, options: Mapping[str, str], found: list[Mention]) -> Match | None:
+def _last_line(text: str, options: Mapping[str, str], known: OptionTexts, found: list[Mention]) -> Match | None:
     if lists_letters(text) or lists_texts(text, found):
         return None
     line = text.rstrip().rpartition("\n")[2]
@@ -213,18 +203,28 @@ def _last_line(text: str, options: Mapping[str, str], found: list[Mention]) -> M
         return Match(core, "letter on the last line")
     if not _LETTER_FIRST.match(line) or lists_options(text):
         return None
-    letter = read_label(line, 0, options, mentions(line, options))
+    letter = read_label(line, 0, options, mentions(line, known))
     return Match(letter.label, "letter on the last line") if letter and letter.label else None
 
 
 def _bracketed(text: str, options: Mapping[str, str], stated: list[Mention]) -> Match | None:
     """`The animal (B) barks`, unless the texts mentioned speak for another option."""
+    if "(" not in text and "[" not in text:
+        return None
     hits = [hit for hit in _IN_BRACKETS.finditer(text) if hit.group(1) in options]
     labels = {hit.group(1) for hit in hits if not is_denied(text, hit.start()) and not is_denied_after(text, hit.end())}
     if len(labels) != 1:
         return None
     texts = {m.label for m in stated}
     return Match(labels.pop(), "letter in brackets") if not texts or texts == labels else None
+
+
+def _concluded(text: str, stated: list[Mention]) -> Match | None:
+    """`5 cm on the left, 10 cm on the right, so 15 cm.`: what the text ends with, after a word that concludes."""
+    last = max(stated, key=lambda m: m.end, default=None)
+    if last is None or text[last.end :].strip(_AROUND) or not _SO.search(text[: last.start]):
+        return None
+    return Match(last.label, "text concluded")
 
 
 def _only(found: list[Mention], how: str) -> Match | None:

@@ -25,12 +25,7 @@ PER_ROW = "Vanilla"
 
 def score(answers: Answers) -> Score:
     """Multiple choice as the benchmark declares it."""
-    return _score(answers, choice_reader(find_protocol(answers.protocol), answers.judged))
-
-
-def score_read_by(answers: Answers, read: Reader) -> Score:
-    """Multiple choice whose answers are read in a way of its own."""
-    return _score(answers, read)
+    return score_read(answers, choice_reader(find_protocol(answers.protocol), answers.judged))
 
 
 HEADLINE_SPLIT = "validation"
@@ -45,7 +40,7 @@ def score_with_open_questions(answers: Answers) -> Score:
     def read(sample: Sample, text: str) -> Reading:
         return choose(sample, text) if sample.options else read_open(sample, text, rules)
 
-    result = _score(answers, read, open_questions=True)
+    result = score_read(answers, read, open_questions=True)
     return replace(result, metrics=tuple(sorted(result.metrics, key=lambda metric: metric.split != HEADLINE_SPLIT)))
 
 
@@ -93,7 +88,8 @@ def choice_reader(rules: Protocol, judged: Mapping[Index, Match] | None = None) 
     return read
 
 
-def _score(answers: Answers, read: Reader, *, open_questions: bool = False) -> Score:
+def score_read(answers: Answers, read: Reader, *, open_questions: bool = False) -> Score:
+    """The accuracy of what a reader takes the answers to say."""
     rules = find_protocol(answers.protocol)
     rows = [read_row(sample, answers.predictions.get(sample.index), read) for sample in answers.samples]
     counted = {row.sample.index: row for row in rows if rules.counts_missing or row.state != "missing"}

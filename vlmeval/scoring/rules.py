@@ -50,6 +50,13 @@ RULES: Mapping[str, Rule] = {
         Rule(name="mmt_bench", type="MCQ", module="mmt_bench", about="choices; groups as means over tasks"),
         Rule(name="hr_bench", type="MCQ", module="hr_bench", about="choices, by rotation"),
         Rule(
+            name="mmmu_pro_stepwise",
+            type="MCQ",
+            module="mmmu_pro_stepwise",
+            about="choices; what stands behind `Answer:`",
+        ),
+        Rule(name="mme_realworld", type="MCQ", module="mme_realworld", about="choices of five, by task"),
+        Rule(
             name="video_mme",
             type="MCQ",
             module="video_choices",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from vlmeval.scoring.aggregate import Unit, metric_of
-from vlmeval.scoring.multiple_choice import choice_reader, score_read_by
+from vlmeval.scoring.multiple_choice import choice_reader, score_read
 from vlmeval.scoring.protocols import find_protocol
 from vlmeval.scoring.rows import Answers, Reader, Reading
 from vlmeval.types import Metric, Sample, Score, ScoreTable
@@ -35,7 +35,7 @@ _PREFIXES = (
 
 def score_video_mme(answers: Answers) -> Score:
     """Accuracy, by duration, domain and task type; the table has sub-categories too."""
-    base = score_read_by(answers, _reader(answers, _first_of_four))
+    base = score_read(answers, _reader(answers, _first_of_four))
     units = _units(answers, base)
     lengths = [(name, _where(units, "duration", name)) for name in DURATIONS]
     metrics = list(base.metrics)
@@ -45,13 +45,13 @@ def score_video_mme(answers: Answers) -> Score:
 
 def score_mvbench(answers: Answers) -> Score:
     """Accuracy over all rows, and by task type."""
-    base = score_read_by(answers, _reader(answers, _option_in_brackets))
+    base = score_read(answers, _reader(answers, _option_in_brackets))
     return replace(base, table=_by_task(base.metrics))
 
 
 def score_mlvu(answers: Answers) -> Score:
     """M-Avg, accuracy over all rows, and by task type."""
-    base = score_read_by(answers, _reader(answers, _letter_before_bracket))
+    base = score_read(answers, _reader(answers, _letter_before_bracket))
     chosen = [unit for unit in _units(answers, base) if unit.sample.category in M_AVG_TASKS]
     average = [metric_of(chosen, M_AVG, "none", "overall", answers.seed)] if chosen else []
     metrics = (*average, *base.metrics)

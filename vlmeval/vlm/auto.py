@@ -7,24 +7,30 @@ went, is in docs/auto_architectures.md.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlmeval.errors import ModelError, SampleError
+from vlmeval.errors import ModelError, OutOfMemorySampleError, SampleError
 from vlmeval.hardware import Card
+from vlmeval.images import image_key
 from vlmeval.placement.device_map import DeviceMap
 from vlmeval.placement.layout import Layout
 from vlmeval.placement.profile import VISION_ROLES, ModelProfile
 from vlmeval.types import Message, Task
 from vlmeval.vlm.architectures import class_for
 from vlmeval.vlm.checkpoint import Checkpoint
+from vlmeval.vlm.feature_reuse import FeatureReuse
 from vlmeval.vlm.host_batch import HostBatch
+from vlmeval.vlm.image_store import PreparedImage
+from vlmeval.vlm.loaded import one_line
 from vlmeval.vlm.precision import Precision
 from vlmeval.vlm.transformers_model import TransformersModel
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image as PILImage
 
 Wording = Literal["parts", "text", "plain"]
@@ -44,6 +50,7 @@ class AutoVLM(TransformersModel):
     """
 
     model_types = ()
+    _reuse: FeatureReuse | None = None
 
     def __init__(self, model_path: str, *, trust_remote_code: bool = False, **arguments: Any) -> None:
         super().__init__(model_path, **arguments)
@@ -102,6 +109,72 @@ class AutoVLM(TransformersModel):
         if self.wording != "parts":
             _log.warning("%s: %s", self.model_path, _WORDING_NOTES[self.wording])
 
+        off = "answers are drawn" if self.draws else ""
+        self._reuse = FeatureReuse(self.model, self._feature_bytes(), off)
+
+    # Images that come again
+
+    def prepare_on_host(self, batch: Sequence[list[Message]], task: Task | None = None) -> HostBatch:
+        """Prompts as inputs, and their images by name. A begin token that the template wrote is not put there a second
+        time."""
+        self._special_tokens = not self._begins(self.render(batch[0]))
+        host = super().prepare_on_host(batch, task)
+        if self._reuse is None or self._reuse.off:
+            return host
+        share = self.pixel_share
+        images = [[part for part in message if part["type"] == "image"] for message in batch]
+        return replace(host, images=[[self._named(part, share) for part in own] for own in images])
+
+    def _named(self, image: Message, share: float) -> PreparedImage:
+        message = [image, Message(type="text", value=_PROBE)]
+        name = image_key(image["value"])
+        alone = super().prepare_on_host
+        return FeatureReuse.prepared(f"{name} {share}" if name else "", lambda: alone([message]).inputs)
+
+    def to_model(self, host: HostBatch, model: Any = None) -> dict[str, Any]:
+        """Features in place of pixels where the batch still names its images, see `_generate`."""
+        if model is not None or self._reuse is None or not any(host.images):
+            return super().to_model(replace(host, images=[]), model)
+        return self._reuse.inputs(self.model, host.inputs, host.images, self.moved)
+
+    def _generate(self, host: HostBatch, task: Task | None) -> torch.Tensor:
+        """By features where that is proved and saves work; else by pixels, and at first both ways."""
+        reuse, by_pixels = self._reuse, replace(host, images=[])
+        if reuse is None or self.watch.is_on or self.pixel_share < 1 or not reuse.is_worth_it(host.images):
+            return super()._generate(by_pixels, task)
+        started = time.perf_counter()
+        found = None if reuse.is_proved else super()._generate(by_pixels, task)
+        middle = time.perf_counter()
+        try:
+            again = super()._generate(host, task)
+        except OutOfMemorySampleError:
+            if found is None:
+                raise
+            return found
+        except (SampleError, RuntimeError, AttributeError, TypeError, KeyError) as error:
+            self._no_reuse(f"{type(error).__name__}: {one_line(error)}")
+            return super()._generate(by_pixels, task) if found is None else found
+        if found is None:
+            return again
+        if why := reuse.learn(found, again, (middle - started, time.perf_counter() - middle)):
+            self._no_reuse(why)
+        return found
+
+    def _no_reuse(self, why: str) -> None:
+        if self._reuse is not None:
+            self._reuse.turn_off(why)
+            _log.warning("%s: images that come again are encoded again: %s", self.model_path, why)
+
+    def forget_features(self) -> None:
+        """The model lies elsewhere now."""
+        super().forget_features()
+        if self._reuse is not None:
+            self._reuse.store.clear()
+
+    def reuse_stamp(self) -> dict[str, Any]:
+        """Whether features of images were reused, and of how many."""
+        return {} if self._reuse is None else self._reuse.stamp()
+
     def load_processor(self) -> Any:
         """The checkpoint's processor. Raises ModelError if it has no tokenizer or no image processor."""
         from transformers import AutoProcessor
@@ -145,11 +218,6 @@ class AutoVLM(TransformersModel):
     def arrange_images(self, images: list[list[PILImage]]) -> Any:
         """A list for each prompt, as the processors' own apply_chat_template hands them over."""
         return images if any(images) else None
-
-    def prepare_on_host(self, batch: Sequence[list[Message]], task: Task | None = None) -> HostBatch:
-        """Prompts as inputs. A begin token that the template wrote is not put there a second time."""
-        self._special_tokens = not self._begins(self.render(batch[0]))
-        return super().prepare_on_host(batch, task)
 
     def processor_arguments(self, task: Task | None) -> dict[str, Any]:
         """Only what has to be said."""

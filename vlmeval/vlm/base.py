@@ -91,6 +91,10 @@ class BaseModel(MakesRoom):
         """Calling the result is `generate_batch`; a model may begin before with what needs no card."""
         return lambda: self.generate_batch(batch, task)
 
+    def prepares_ahead(self) -> bool:
+        """Whether `begin_batch` does any work before the result is called, so that it is worth while to begin early."""
+        return False
+
     def prompt_size(self, message: Sequence[Message], task: Task | None = None) -> PromptSize:
         """How large a prompt is, as far as this model knows; prompts of about one size are answered together."""
         return PromptSize()
@@ -102,9 +106,20 @@ class BaseModel(MakesRoom):
     def keep_images(self, count: int) -> None:
         """The next prompts go on as conversations that show so many images: what was made of these will be wanted."""
 
+    def is_too_much(self, batch: Sequence[list[Message]], task: Task | None = None) -> bool:
+        """Whether memory ran out with a batch that was no larger than this one."""
+        return False
+
+    def remember_too_much(self, batch: Sequence[list[Message]], task: Task | None = None) -> None:
+        """Memory ran out with this batch, though what could be let go of was: the next as large is cut beforehand."""
+
     def batches_in_flight(self) -> int:
         """How many batches `generate_batches` had best be given at once; 1 where one after the other is as good."""
         return 1
+
+    def parts_of_a_batch(self) -> int:
+        """In how many parts a batch is given to `generate_batches`: those in flight, also once fewer are at a time."""
+        return self.batches_in_flight()
 
     def generate_batches(
         self, batches: Sequence[Sequence[list[Message]]], task: Task | None = None

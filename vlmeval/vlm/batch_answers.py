@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -38,7 +39,16 @@ class BatchAnswers(CheckpointModel):
 
     lets_rows_leave: bool = True
     """Whether finished rows leave the batch, where that is sound; off only to compare."""
-    _sparing = Sparing()
+
+    @cached_property
+    def _spared(self) -> threading.local:
+        return threading.local()
+
+    @property
+    def _sparing(self) -> Sparing:
+        """What holds in this thread, which answers; one that prepares the next batch meanwhile spares nothing."""
+        found: Sparing = getattr(self._spared, "now", Sparing())
+        return found
 
     def task_max_new_tokens(self, task: Task) -> int | None:
         """The family's own limit of new tokens for such a task; None: as for any. What the user asked for wins."""
@@ -51,10 +61,14 @@ class BatchAnswers(CheckpointModel):
 
     def begin_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> Callable[[], list[Answer]]:
         """Where a card computes, a thread prepares the batch meanwhile; on a CPU nothing is gained by that."""
-        if getattr(self, "model", None) is None or not self.replica_cards():
+        if getattr(self, "model", None) is None or not self.prepares_ahead():
             return super().begin_batch(batch, task)
         prepared = self._ahead.submit(self.prepare_groups, batch, task)
         return lambda: self._answer_groups(prepared.result(), task)
+
+    def prepares_ahead(self) -> bool:
+        """Where a card computes."""
+        return bool(self.replica_cards())
 
     @cached_property
     def _ahead(self) -> ThreadPoolExecutor:
@@ -91,11 +105,11 @@ class BatchAnswers(CheckpointModel):
         if host_cache and self._host_cache() is None:
             yield no_room(f"{self.class_name} keeps no keys and values that could lie there")
             return
-        self._sparing = Sparing(host_cache=host_cache, pixel_share=pixel_share)
+        self._spared.now = Sparing(host_cache=host_cache, pixel_share=pixel_share)
         try:
             yield Room(is_made=True, text=f"images of {pixel_share:g} times the pixels" if pixel_share < 1 else "")
         finally:
-            self._sparing = Sparing()
+            self._spared.now = Sparing()
 
     def _host_cache(self) -> Any:
         from vlmeval.vlm.host_cache import host_cache

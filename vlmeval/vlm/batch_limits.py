@@ -19,7 +19,7 @@ from vlmeval.images import image_key, image_size
 from vlmeval.placement.cost_model import Workload
 from vlmeval.placement.cutting import Cutting, ImageTokens, together
 from vlmeval.placement.in_flight import card_needs
-from vlmeval.placement.layout import Layout
+from vlmeval.placement.layout import Layout, Replica
 from vlmeval.placement.policy import Plan
 from vlmeval.placement.video_cutting import VideoCutting, joined, video_cutting
 from vlmeval.placement.workload import ImageLimits, cutting
@@ -59,6 +59,9 @@ class BatchLimits(MultiCardMixin, BaseModel):
     @cached_property
     def _limits(self) -> dict[PromptSize, int]:
         return {}
+
+    _too_much: float = math.inf
+    """How large the smallest batch was that memory ran out with, by `_load_at_once`."""
 
     def size_config(self) -> Mapping[str, Any]:
         """The checkpoint's config.json."""
@@ -146,10 +149,52 @@ class BatchLimits(MultiCardMixin, BaseModel):
             return 1
         rounded = _rounded(worst)
         if rounded not in self._limits:
-            self._limits[rounded] = (
-                self._limit_on_cards(rounded) if self.replica_cards() else self._limit_on_cpu(rounded)
-            )
+            limit = self._limit_on_cards(rounded) if self.replica_cards() else self._limit_on_cpu(rounded)
+            while limit > 1 and self._load_at_once(rounded, limit) >= self._too_much:
+                limit -= 1
+            self._limits[rounded] = limit
         return self._limits[rounded]
+
+    def is_too_much(self, batch: Sequence[list[Message]], task: Task | None = None) -> bool:
+        """By the same estimate that limits batches."""
+        if len(batch) < 2 or self._too_much == math.inf:
+            return False
+        return self._load_at_once(self._worst(batch, task), len(batch)) >= self._too_much
+
+    def remember_too_much(self, batch: Sequence[list[Message]], task: Task | None = None) -> None:
+        """Until blocks are moved: then there may be room."""
+        worst = self._worst(batch, task)
+        load = self._load_at_once(worst, len(batch))
+        if len(batch) < 2 or load >= self._too_much:
+            return
+        self._too_much = load
+        self._limits.clear()
+        self.note_placement(
+            f"out of memory with {len(batch)} prompts of up to {worst.tokens:,} tokens ({self._told(load)}): from now "
+            "on batches as large are cut before they are answered"
+        )
+
+    def relaid(self, replica: Replica) -> None:
+        """Other limits hold."""
+        super().relaid(replica)
+        self._too_much = math.inf
+        self._limits.clear()
+
+    def _worst(self, batch: Sequence[list[Message]], task: Task | None) -> PromptSize:
+        worst = PromptSize()
+        for message in batch:
+            worst = worst.or_larger(self.prompt_size(message, task))
+        return _rounded(worst)
+
+    def _load_at_once(self, worst: PromptSize, count: int) -> float:
+        """How much so many prompts take in one call: how full the fullest card is (1: full), without a plan bytes."""
+        if self.planning_profile() is not None and self.plan() is not None:
+            return self._load_in_parts(worst, count, 1)
+        return float(count * host_bytes(self.size_config(), worst, self.most_new_tokens))
+
+    def _told(self, load: float) -> str:
+        has_plan = self.planning_profile() is not None and self.plan() is not None
+        return f"reckoned to fill a card to {load:.0%}" if has_plan else f"reckoned as {load / 2**20:,.0f} MiB"
 
     def _limit_on_cards(self, worst: PromptSize) -> int:
         """By the plan. Without one (code that cannot be looked into) prompts are answered one by one."""
@@ -164,10 +209,14 @@ class BatchLimits(MultiCardMixin, BaseModel):
     def batch_load(self, worst: PromptSize, count: int) -> float:
         """How full so many prompts of this size make the fullest card of any replica; 1 is all it can hold. Where the
         model gains by several batches in flight, they are answered in so many parts."""
+        plan = self.plan()
+        return self._load_in_parts(worst, count, self._parts(plan) if plan else 1)
+
+    def _load_in_parts(self, worst: PromptSize, count: int, parts: int) -> float:
         profile, plan = self.planning_profile(), self.plan()
         if profile is None or plan is None:
             raise ValueError("there is no plan to ask")
-        parts = min(count, self._parts(plan))
+        parts = min(count, parts)
         work = batch_workload(self.placement.workload or self.planning_workload(), worst, -(-count // parts))
         if parts > 1:
             needs = [need for own in plan.replicas for need in card_needs(profile, own, work)]
@@ -180,7 +229,7 @@ class BatchLimits(MultiCardMixin, BaseModel):
         """Parts a batch is answered in: those of the first replica, if the others are like it, since each decides for
         itself."""
         alike = len({tuple((share.card.name, share.blocks) for share in own.cards) for own in plan.replicas}) == 1
-        return self.batches_in_flight() if alike else 1
+        return self.parts_of_a_batch() if alike else 1
 
     def _limit_on_cpu(self, worst: PromptSize) -> int:
         """As many as are quickest, if half of the free host memory holds them."""

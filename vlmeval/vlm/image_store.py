@@ -54,6 +54,11 @@ class ImageStore:
         self._waiting: WeakValueDictionary[Hashable, PreparedImage] = WeakValueDictionary()
         self._lock = threading.Lock()
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether the features of this image are kept."""
+        with self._lock:
+            return key in self._kept
+
     def prepare(self, key: Hashable, make: Callable[[], Part]) -> PreparedImage:
         """The image of this key; `make` is called only if nothing is known of it."""
         with self._lock:

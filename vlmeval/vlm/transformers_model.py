@@ -51,6 +51,10 @@ class TransformersModel(BatchAnswers):
         """As many as memory holds and the estimate of time says, where the model lies on several cards."""
         return min(self.in_flight.count, self.most_in_flight)
 
+    def parts_of_a_batch(self) -> int:
+        """Those that were planned: parts do not grow when memory runs out."""
+        return self.in_flight.count
+
     def in_flight_stamp(self) -> dict[str, Any]:
         """How many batches were in flight and why, where several were."""
         if not self.wave_peaks:
