@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from vlmeval.scoring.exact_denial import is_denied, is_denied_after
 from vlmeval.scoring.exact_options import SHORT_WORDS, Mention, OptionTexts, content_words
 from vlmeval.scoring.exact_text import folded
 from vlmeval.scoring.exact_yes_no import extract_yes_no_exact
@@ -25,6 +26,7 @@ _SO = re.compile(
 _ENDS = re.compile(r"(?:(?:\s+\w+)?\s+(?:in total|in all|overall|altogether|all together))?\W*")
 _AGREED = re.compile(r"\b(?:that|this|you)(?:'s|'re| is| are) right$", re.IGNORECASE)
 _COORDINATED = re.compile(r"(?:\b(?:or|and)\s|[/,]|或|和|还是)\s*(?:an?\s|the\s)?\s*$", re.IGNORECASE)
+_UNSURE = re.compile(r"\b(?:if|maybe|perhaps|otherwise)\b", re.IGNORECASE)
 _LONGEST_SHORTENED = 200
 _YES_NO = ({YES: "yes", NO: "no"}, {YES: "是", NO: "否"}, {YES: "是", NO: "不是"}, {YES: "有", NO: "没有"})
 
@@ -47,10 +49,19 @@ def only_text(text: str, stated: list[Mention], found: list[Mention], known: Opt
     lowered = text.lower()
     for label, words in known.content.items():
         if len(words) > 1 and label not in named and any(map(lowered.__contains__, words)):
-            telling = known.telling(label)
-            if telling and telling <= content_words(text) and (len(telling) > 1 or _is_one_of_several(text, stated)):
-                return None
-    return said
+            here, more = content_words(text), words - known.content[said.label or ""]
+            for needed, new in ((known.telling(label), known.telling(label)), (words, more)):
+                if new and needed <= here and (len(new) > 1 or _is_one_of_several(text, stated)):
+                    return None
+    return None if _letter_is_denied(text, said.label or "") else said
+
+
+def _letter_is_denied(text: str, label: str) -> bool:
+    """`It can't be D, for lions have manes` says nothing of the lion."""
+    if label not in text:
+        return False
+    letters = re.finditer(rf"(?<![A-Za-z0-9]){re.escape(label)}(?![A-Za-z0-9'])", text)
+    return any(is_denied(text, hit.start()) or is_denied_after(text, hit.end()) for hit in letters)
 
 
 def _is_one_of_several(text: str, stated: list[Mention]) -> bool:
@@ -69,8 +80,10 @@ def concluded(text: str, stated: list[Mention]) -> Match | None:
 def yes_or_no(text: str, known: OptionTexts) -> Match | None:
     """`Yeah`, `I'd say no` where yes and no are the options."""
     pair = next((pair for pair in _YES_NO if known.labels_of.keys() == set(pair.values())), None)
-    said = extract_yes_no_exact(text) if pair and len(known.content) == len(pair) else None
-    return Match(known.labels_of[pair[said]][0], "yes or no") if pair and said else None
+    if pair is None or len(known.content) != len(pair) or _UNSURE.search(text):
+        return None
+    said = extract_yes_no_exact(text)
+    return Match(known.labels_of[pair[said]][0], "yes or no") if said else None
 
 
 def shortened(text: str, known: OptionTexts) -> Match | None:

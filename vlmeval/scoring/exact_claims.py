@@ -35,8 +35,8 @@ _LABEL = re.compile(
     rf"""[\s:]*{_OPEN}[\s:]*{_OPEN}(?:(?:option|choice|letter|选项|选择?)\s*)?{_OPEN}([A-Za-z]){_NO_NAME}"""
 )
 _LIST = re.compile(
-    rf"""{_CLOSE}\s*(?:,|/|&|;|\+|-|~|\bto\b|\bvs\b|\band\b|\bor\b|和|或者?|还是|以?及|[与跟]|,\s*(?:and|or)\b)\s*"""
-    rf"""(?:option\s+|maybe\s+|perhaps\s+|possibly\s+|then\s+|(?:it\s+)?(?:could|might|may|can)\s+(?:also\s+)?be\s+"""
+    rf"""{_CLOSE}\s*(?:,|/|&|;|\+|-|~|\bto\b|\bvs\b\.?|\band\b|\bor\b|和|或者?|还是|以?及|[与跟]|,\s*(?:and|or)\b)\s*"""
+    rf"""(?:option\s+|well,?\s+or\s+|maybe\s+|perhaps\s+|possibly\s+|then\s+|(?:it\s+)?(?:could|might|may|can)\s+(?:also\s+)?be\s+"""
     rf"""|选项)?{_OPEN}([A-Z])(?![A-Za-z0-9])"""
 )
 _IN_LIST = re.compile(
@@ -89,6 +89,12 @@ _STRONG_CHARS = ("答", "正确", "最", "✅", "✔", "☑", "✓")
 _ALSO_REACH = 16
 _ALSO = re.compile(r"\b(?:so|as|nor)\s+(?:is|are|was|were|do|does|can|could)\s+(?:option\s+)?$", re.IGNORECASE)
 """`A can be excluded, and so can B`: what is said of B stands before."""
+_TALKS_OF = re.compile(r"(?:option|choice|选项)[\s,:]*", re.IGNORECASE)
+_TAKEN = re.compile(
+    r"\W*[A-Za-z](?:\s*$|\s*[.!:;)\]}>\n(\"']|,?\s*(?:because|since|as|not|rather|instead|over)\b"
+    r"|\s*,?(?!描述|说|指|表示|写)[\u2e80-\u9fff])"
+)
+"""`Option A`, then no verb: `option A says` speaks of the option and does not take it."""
 _TAKES_SMALL = re.compile(r"choose|pick|select|option|choice|选", re.IGNORECASE)
 _VERDICT = re.compile(
     # The look-behind stands after the letter, so that the search can jump from capital to capital.
@@ -219,6 +225,8 @@ def _weak(text: str, options: Mapping[str, str], found: list[Mention]) -> Iterat
         if letters_mean_texts and not of_label:
             continue
         read = read_label(text, at, options, found, upper_only=not of_label)
+        if _TALKS_OF.fullmatch(hit.group()) and not _TAKEN.match(text, at):
+            continue
         if read is None or _ALSO.search(text[max(0, at - _ALSO_REACH) : at]):
             continue
         if not is_denied(text, at):

@@ -78,10 +78,10 @@ _REFUSAL_HINTS = (
 """A refusal in ASCII has one of these in it."""
 _LONGEST_MARK_WORDS = 4
 _IN_BRACKETS = re.compile(r"[(\[](?:(?:[Oo]ption|[Cc]hoice|选项)\s*)?([A-Z])[)\]]")
-_SENTENCE_BREAK = re.compile(r"[.!?]\s+")
+_SENTENCE_BREAK = re.compile(r"(?<!vs)[.!?]\s+")
 _LETTER_FIRST = re.compile(r"[(\[]?[A-Z][)\].:,](?![A-Za-z])")
 _SHORT_ANSWER_END = re.compile(
-    r"\s*(?:[,.;:!\n]|$|的|啊|呢)|\s+(?:it|there|this|that|he|she|they|i|we)\b", re.IGNORECASE
+    r"\s*(?:,(?!\s*(?:yes|no|maybe)\b)|[.;:!\n]|$|的|啊|呢)|\s+(?:it|there|this|that|he|she|they|i|we)\b", re.IGNORECASE
 )
 
 
@@ -213,7 +213,7 @@ def _last_line(text: str, options: Mapping[str, str], known: OptionTexts, found:
         return None
     line = text.rstrip().rpartition("\n")[2]
     core = _SENTENCE_BREAK.split(line.rstrip(AROUND))[-1].strip(AROUND)
-    if core in options:
+    if core in options and not line.rstrip().endswith("?"):
         return Match(core, "letter on the last line")
     if not _LETTER_FIRST.match(line) or lists_options(text):
         return None
