@@ -125,7 +125,7 @@ def test_a_judge_grades_every_turn_and_the_files_have_upstreams_table(chatty: Wo
     folder = chatty.result_folder()
     score = json.loads((folder / "patient_Mini_score.json").read_text())["protocols"]["vlmevalkit"]
     assert score["judge"] == "gpt-x, mmdu v1" and score["metrics"][0]["value"] == pytest.approx(11 * 9 / 12 * 10)
-    assert any("1 replies could not be read (index 1, turn 2)" in note for note in score["notes"])
+    assert any("1 replies could not be read (index 1 (turn 2))" in note for note in score["notes"])
     with (folder / "patient_Mini_gpt-x_score.csv").open() as file:
         everything, valid = csv.DictReader(file)
     assert list(everything) == ["set", *RESPECTS]

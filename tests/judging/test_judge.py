@@ -53,6 +53,21 @@ def test_every_question_is_asked_once_and_kept(server: JudgeServer, tmp_path: Pa
     assert {record["prompt"] for record in records} == {"v1"}
 
 
+def test_equal_questions_at_once_have_one_reply_though_the_judge_wavers(server: JudgeServer, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def wavering(prompt: str) -> str:
+        said.append(prompt)
+        time.sleep(0.05)
+        return "AB"[len(said) % 2]
+
+    server.reply = wavering
+    equal = [Question(index=n, prompt=f"question {n % 2}", version="v1", read=letter) for n in range(8)]
+    first = judge(server, tmp_path, parallel=8).ask_all(equal)
+    assert sorted(said) == ["question 0", "question 1"]
+    assert judge(server, tmp_path).ask_all(equal).found == first.found
+
+
 def test_another_version_of_the_prompt_another_judge_or_another_answer_is_another_question(
     server: JudgeServer, tmp_path: Path
 ) -> None:

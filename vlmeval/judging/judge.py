@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class Judge:
         self.name = asker.name
         self._cache = cache
         self._parallel = parallel
+        self._asking: dict[str, threading.Lock] = {}
 
     def ask_all(
         self, questions: Sequence[Question[T]], on_done: Callable[[int], None] = lambda done: None
@@ -164,10 +166,12 @@ class Judge:
     def _ask(self, question: Question[T]) -> T | None:
         for prompt in (question.prompt, question.prompt + REMINDER):
             key = self._key(question, prompt)
-            reply = self._cache.get(key)
-            if reply is None:
-                reply = self.asker.ask(prompt)
-                self._cache.add(key, self.name, question.version, reply)
+            # Equal questions have one reply: a second one waits for the first, or a protocol would read another.
+            with self._asking.setdefault(key, threading.Lock()):
+                reply = self._cache.get(key)
+                if reply is None:
+                    reply = self.asker.ask(prompt)
+                    self._cache.add(key, self.name, question.version, reply)
             found = question.read(reply)
             if found is not None:
                 return found
