@@ -11,6 +11,7 @@
     |   `-- PrecisionError        its numbers leave what its number type can hold, so that no answer can be trusted
     |-- JudgeError                a judge that cannot be reached, refuses, or answers nothing that can be used
     |   `-- NoReplyError          it gave no usable reply to one question; others may fare better
+    |       `-- RefusedError      it is there, and will not answer this one
     |-- MissingPackageError       a job needs a package that is not installed
     |-- StorageError              the work dir cannot be written, the disk is full, another run holds it
     `-- SampleError               one sample cannot be answered: recorded as failed, the run goes on
@@ -85,6 +86,10 @@ class JudgeError(VLMEvalError):
 
 class NoReplyError(JudgeError):
     """One question a judge gave no usable reply to."""
+
+
+class RefusedError(NoReplyError):
+    """One question that a judge which is there refused, or said nothing to."""
 
 
 class MissingPackageError(VLMEvalError):

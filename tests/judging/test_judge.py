@@ -103,6 +103,28 @@ def test_a_question_without_reply_is_counted_not_kept_and_asked_again_next_time(
     assert judge(server, tmp_path).ask_all(questions(3)).found == {0: "A", 1: "A", 2: "A"}
 
 
+def test_questions_it_refuses_do_not_make_a_judge_that_answered_others_count_as_down(
+    server: JudgeServer, tmp_path: Path
+) -> None:
+    one_by_one = judge(server, tmp_path, parallel=1)
+    first = one_by_one.ask_all(questions(1))
+    assert first.found == {0: "A"}
+    server.misbehave = [status(400, "content filter")] * 7
+    result = one_by_one.ask_all(questions(9))
+    assert (list(result.unanswered), result.found) == ([*range(1, 8)], {0: "A", 8: "A"})
+    server.misbehave = [status(400, "content filter")] * 7
+    again = judge(server, tmp_path, parallel=1).ask_all(questions(9))  # nothing but the refused is left to ask
+    assert list(again.unanswered) == [*range(1, 8)]
+
+
+def test_a_judge_that_refuses_from_the_start_is_told_before_the_rest_is_asked(
+    server: JudgeServer, tmp_path: Path
+) -> None:
+    server.misbehave = [status(400, "max_tokens is unknown")] * 100
+    with pytest.raises(JudgeError, match="max_tokens is unknown"):
+        judge(server, tmp_path).ask_all(questions(50))
+
+
 def test_a_judge_that_is_down_from_the_start_is_told_before_the_rest_is_asked(
     server: JudgeServer, tmp_path: Path
 ) -> None:

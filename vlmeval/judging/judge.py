@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from vlmeval.errors import JudgeError, NoReplyError
+from vlmeval.errors import JudgeError, NoReplyError, RefusedError
 from vlmeval.judging.replies import ReplyCache, reply_key
 from vlmeval.types import Index
 
@@ -125,7 +125,8 @@ class Judge:
                 finished = not waiting
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done if waiting else ():
                     question = waiting.pop(future)
-                    failed_in_a_row = 0 if self._settle(future, question, tally) else failed_in_a_row + 1
+                    is_well = self._settle(future, question, tally)
+                    failed_in_a_row = 0 if is_well else failed_in_a_row + 1
                     on_done()
                     if failed_in_a_row >= FAILURES_IN_A_ROW:
                         why = tally.unanswered[question.index]
@@ -139,13 +140,16 @@ class Judge:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _ask_leads(self, remaining: Iterator[Question[T]], tally: _Tally[T], on_done: Callable[[], None]) -> None:
-        """One at a time until one has a reply: a wrong key, address or model is told after one request."""
+        """One at a time until one has a reply: a wrong key, address or model is told after one request.
+
+        A judge that has replied before is not down for refusing what it refused then: no other question may be left.
+        """
         for question in remaining:
             try:
                 tally.take(question, self._ask(question))
             except NoReplyError as error:
                 tally.unanswered[question.index] = str(error)
-                if len(tally.unanswered) >= FAILED_LEADS:
+                if not tally.shows_life(error) and len(tally.unanswered) >= FAILED_LEADS:
                     raise JudgeError(
                         f"{error}; the first {FAILED_LEADS} questions went without a reply, so the judge is taken "
                         "for down; what is answered is kept: try again when it is up"
@@ -156,11 +160,12 @@ class Judge:
                 on_done()
 
     def _settle(self, future: Future[T | None], question: Question[T], tally: _Tally[T]) -> bool:
+        """Whether the judge is there, as far as this question tells."""
         try:
             tally.take(question, future.result())
         except NoReplyError as error:
             tally.unanswered[question.index] = str(error)
-            return False
+            return tally.shows_life(error)
         return True
 
     def _ask(self, question: Question[T]) -> T | None:
@@ -193,6 +198,10 @@ class _Tally(Generic[T]):
     @property
     def done(self) -> int:
         return len(self.found) + len(self.unread) + len(self.unanswered)
+
+    def shows_life(self, error: NoReplyError) -> bool:
+        """Whether it is only this question that has no reply: the judge refused it, and has answered others."""
+        return isinstance(error, RefusedError) and bool(self.found or self.unread)
 
     def take(self, question: Question[T], found: T | None) -> None:
         if found is None:
