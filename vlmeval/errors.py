@@ -138,10 +138,11 @@ class OutOfMemorySampleError(SampleError):
 
 
 def nearest_names(name: str, known: Iterable[str], limit: int = 5) -> list[str]:
-    """The known names most like `name`, best first, compared without case."""
+    """The known names that `name` begins, then those most like it, best first; compared without case."""
     by_lower = {item.lower(): item for item in known}
+    begun = [item for item in by_lower if len(name) > 2 and item.startswith(name.lower())]
     close = difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.4)
-    return [by_lower[item] for item in close]
+    return [by_lower[item] for item in dict.fromkeys((*begun, *close))][:limit]
 
 
 def printable(text: str) -> str:

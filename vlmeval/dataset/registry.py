@@ -377,7 +377,7 @@ def _guess_class(name: str, index: TsvIndex, scoring: str) -> tuple[type[Dataset
         kind, why = ImageYORNDataset, "its answers are all yes or no"
     else:
         kind, why = ImageVQADataset, "it has no option columns"
-    notes = (f"{name}: in no table, taken as {kind.type} because {why}",)
+    notes: tuple[str, ...] = (f"{name}: in no table, taken as {kind.type} because {why}",)
     if kind in (ImageYORNDataset, ImageVQADataset) and not scoring:
         notes += _lists_among(name, questions)
     return kind, notes

@@ -30,7 +30,7 @@ class LocalJudge:
         self._lock = threading.Lock()
 
     def ask(self, prompt: str) -> str:
-        """The reply, thinking left out. Raises RefusedError where the model cannot answer this prompt, or says nothing."""
+        """The reply, thinking left out. Raises RefusedError where the model cannot answer this, or says nothing."""
         with self._lock:
             self._model.load()
             try:
