@@ -39,14 +39,15 @@ def test_two_replicas_of_the_tiny_checkpoint_are_shown_and_leave_a_clean_termina
 
     place = Workplace(tmp_path)
     (tmp_path / "LMUData").mkdir()
-    arguments = ("--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--limit", "24", "--batch-size", "4")
+    arguments = ("--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--limit", "96", "--batch-size", "1")
     code, screen, _ = in_terminal(place, *arguments, "--replicas", "2", "--work-dir", "out", watch=watch)
     assert code == 0, "\n".join(screen.rows)
-    assert {"replica 0 cpu answering", "replica 1 cpu answering"} <= seen.keys(), seen
-    now_gib, peak_gib, plan = seen["replica 0 cpu answering"].split()[-3:]
+    assert {name[:9] for name in seen} == {"replica 0", "replica 1"}, seen
+    # One that is ready late may find nothing left to do.
+    now_gib, peak_gib, plan = next(line for name, line in seen.items() if name.endswith("cpu answering")).split()[-3:]
     assert 0 < float(now_gib) <= float(peak_gib) < 64 and plan == "-"
     assert_clean(screen)
-    assert [line for line in screen.rows if line.startswith("ShapesBench  24/24 (100 %)") and "took" in line]
+    assert [line for line in screen.rows if line.startswith("ShapesBench  96/96 (100 %)") and "took" in line]
 
 
 def test_a_replica_that_dies_is_shown_as_restarting_and_failures_stay_above(moody: Workplace) -> None:  # noqa: F811

@@ -210,15 +210,17 @@ def test_ctrl_c_finishes_what_is_in_flight_and_twice_stops_at_once(moody: Workpl
     _, err = process.communicate(timeout=10)
     assert process.returncode == 130 and "Traceback" not in err
     assert "the same command goes on from there" in err
-    assert len(moody.journal()) == len(moody.log) == 2, "both were finished, no other was begun"
+    done = len(moody.journal())
+    # A replica that starts more than a second after the other finds it at its second sample.
+    assert 2 <= done == len(moody.log) <= 3, "all were finished, no other was begun"
     configure(moody, wait_s=8.0)
     process = moody.start([*moody.base, "--replicas", "2"])
-    wait_for(lambda: len(moody.log) >= 4)
+    wait_for(lambda: len(moody.log) >= done + 2)
     process.send_signal(signal.SIGINT)
     time.sleep(0.6)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=3)
-    assert process.returncode == 130 and len(moody.journal()) == 2
+    assert process.returncode == 130 and len(moody.journal()) == done
     assert not processes_with(str(moody.folder))
 
 

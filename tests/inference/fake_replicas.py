@@ -120,6 +120,8 @@ class Crowd(threading.Thread):
         self._left = count
         self.given_back = 0
         self.most_at_once = 0
+        self.answered: dict[Connection, list[int]] = {connection: [] for connection in self._pieces}
+        """The rows each has answered."""
 
     def run(self) -> None:
         while self._left:
@@ -168,3 +170,4 @@ class Crowd(threading.Thread):
         for row in piece["rows"]:
             words = {"type": "answer", "dataset": piece["dataset"], "row": row, "prediction": record(row)}
             connection.send(words)
+            self.answered[connection].append(row)

@@ -66,21 +66,19 @@ def test_ten_thousand_samples_on_64_replicas_cost_under_a_millisecond_each(ahead
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_skewed_lengths_with_real_clocks_stay_near_the_bound(ahead: int) -> None:
+def test_skewed_lengths_are_shared_better_than_in_fixed_shares(ahead: int) -> None:
     chance = random.Random(1)
     costs = [50.0 if chance.randrange(50) == 0 else 1.0 for _ in range(400)]
     unit_s, replicas = 0.004, 8
-    bound_s = unit_s * max(sum(costs) / replicas, max(costs))
-    fixed_s = unit_s * max(sum(costs[rank::replicas]) for rank in range(replicas))
+    fixed = max(sum(costs[rank::replicas]) for rank in range(replicas))
     with desk(replicas) as at:
         crowd = Crowd(at.address, replicas, seconds=lambda rows: unit_s * costs[rows[0]], ahead=ahead)
         crowd.start()
-        started = time.monotonic()
         at.serve(WorkQueue(Piece(dataset=0, rows=(row,), cost=cost) for row, cost in enumerate(costs)))
-        spent_s = time.monotonic() - started
         crowd.join(5)
-    # The 1.05 is shown with units of a second (bench/faults.py); here a tick of the clock is a quarter of one.
-    assert bound_s * 0.99 <= spent_s < fixed_s
+    # The 1.05 of the bound is shown with units of a second (bench/faults.py), and without clocks in test_queue.
+    shares = [sum(costs[row] for row in rows) for rows in crowd.answered.values()]
+    assert sum(shares) == sum(costs) and max(shares) < fixed
     assert crowd.most_at_once == 1 + ahead
 
 
@@ -263,13 +261,11 @@ def test_one_that_is_free_is_given_what_a_busy_one_has_in_hand() -> None:
         # The first takes two pieces at once, and needs far longer for one than was thought.
         crowd = Crowd(at.address, 2, seconds=lambda rows: 1.0 if rows[0] == 0 else 0.05, ahead=1)
         crowd.start()
-        started = time.monotonic()
         notes = at.serve(work(4))
-        spent_s = time.monotonic() - started
         crowd.join(5)
     assert sorted(notes.records) == [0, 1, 2, 3] and not notes.twice
     assert crowd.given_back >= 1
-    assert spent_s < 1.05, "nothing waited for the busy one"
+    assert [0] in crowd.answered.values(), "nothing waited for the busy one"
 
 
 def test_a_row_that_ends_its_replica_while_it_is_prepared_is_found_and_no_other_is_blamed() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmeval.config import supported_VLM
+from vlmeval.placement.blocks import config_of
 from vlmeval.placement.cost_model import costs
 from vlmeval.placement.cutting import ImageTokens
-from vlmeval.placement.known import known_model
+from vlmeval.placement.known import known_config, known_model
+from vlmeval.placement.simulate.prompts import Question, prompt_inputs
 from vlmeval.placement.video_cutting import VideoCutting, joined, video_cutting
 from vlmeval.placement.workload import ImageLimits, PromptTokens, worst_workload
 from vlmeval.videos import Shown
@@ -73,17 +78,36 @@ def test_qwen_has_the_patches_that_its_processor_makes(videos: list[Shown]) -> N
         assert found.largest_image_tokens == int(grids[:, 1:].prod(dim=1).max()), "attention is within a pair of frames"
 
 
+@functools.cache
+def llava_processor() -> Any:
+    processor = transformers.AutoProcessor.from_pretrained(supported_VLM["LLaVA-OneVision-Tiny"].source)
+    processor.num_image_tokens = 729
+    return processor
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(VIDEOS, min_size=1, max_size=3))
 def test_llava_onevision_has_the_tokens_of_its_processor(videos: list[Shown]) -> None:
-    processor = transformers.AutoProcessor.from_pretrained(supported_VLM["LLaVA-OneVision-Tiny"].source)
-    processor.num_image_tokens = 729
+    processor = llava_processor()
     sizes = [(video.frames, video.height, video.width) for video in videos]
     found = rule("llava_onevision_qwen2_7b_ov").of(videos)
     assert found is not None
     assert found.image_tokens == sum(processor._get_num_multimodal_tokens(video_sizes=sizes)["num_video_tokens"])
     frames = sum(video.frames for video in videos)
     assert (found.vision_tokens, found.pixel_values) == (frames * 729, frames * 3 * 384**2)
+
+
+def test_simulated_prompts_are_the_workload_that_is_planned_for() -> None:
+    for name, model in (
+        ("Qwen2-VL-2B", "Qwen2-VL-2B-Instruct"),
+        ("llava-onevision-qwen2-0.5b", "llava_onevision_qwen2_0.5b_ov"),
+    ):
+        asked = Question(frames=6, size=(644, 364), images=2, batch=2)
+        _, work = prompt_inputs(config_of(known_config(name).config), asked)
+        found = rule(model, 4 * 28**2).of([Shown(644, 364, 6, 1.0)] * 2)
+        assert found is not None
+        for part in ("image_tokens", "vision_tokens", "largest_image_tokens", "pixel_values"):
+            assert getattr(work, part) == getattr(found, part), part
 
 
 def test_families_that_take_no_video_have_no_rule() -> None:

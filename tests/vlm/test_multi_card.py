@@ -95,6 +95,21 @@ def test_what_each_card_holds_is_told_beside_its_plan_and_asking_plans_nothing(t
         assert (one.planned_bytes, one.peak_bytes) == (card["planned_peak_bytes"], card["measured_peak_bytes"])
 
 
+def test_a_batch_is_held_against_what_it_was_reckoned_to_take(two_cards: CardLedger) -> None:
+    model = make("Qwen2-VL-Tiny")
+    answer(model)
+    alone = [card["batch_peak_bytes"] for card in model.stamp()["plan"]]
+    sixteen = [Image.linear_gradient("L").convert("RGB").resize((80, 64)).rotate(degrees) for degrees in range(16)]
+    model.generate_batch([[{"type": "image", "value": image}, PROMPT[1]] for image in sixteen])
+    cards, held = model.stamp()["plan"], model.memory_held()
+    for card, one, of_one in zip(cards, held, alone, strict=True):
+        assert card["batch_peak_bytes"] > of_one and card["batch_peak_bytes"] > card["planned_peak_bytes"]
+        assert one.planned_bytes == card["batch_peak_bytes"]
+        assert 0.5 < card["measured_peak_bytes"] / card["batch_peak_bytes"] <= 1.1
+    answer(model)
+    assert model.stamp()["plan"] == cards, "a smaller one changes nothing"
+
+
 def test_auto_split_0_takes_one_card_and_1_all_of_them(whole: dict[str, list[str]]) -> None:
     with simulated_machine(parse_cards("3x0.03")):
         for forced, cards in ((False, {0}), (True, {0, 1, 2})):

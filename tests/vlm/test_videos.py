@@ -12,9 +12,11 @@ from PIL import Image
 
 from tests.small_videos import write_video
 from tests.vlm.test_contract import ONE, last_logits, picture, prompt
+from vlmeval.config import supported_VLM
 from vlmeval.errors import SampleError
 from vlmeval.types import Message, Task
 from vlmeval.videos import FrameSource, Sampling, VideoSource
+from vlmeval.vlm.auto import AutoVLM
 from vlmeval.vlm.transformers_model import TransformersModel
 
 TAKES_VIDEO = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_onevision")
@@ -166,3 +168,11 @@ def test_pictures_have_not_changed(model_of: Models) -> None:
     message = prompt(picture(100, 80, 3), "what?")
     assert model.shown(message) == message
     assert "pixel_values_videos" not in model.prepare([message])
+
+
+def test_any_other_architecture_is_shown_frames_too(clips: list[Path]) -> None:
+    model = AutoVLM(supported_VLM["Llama-Vision-Tiny"].source, max_new_tokens=3)
+    model.load()
+    batch = [asked(model, clips[0], "what is it?"), asked(model, clips[3], "and this, what is this one?")]
+    assert [part["type"] for part in batch[0]].count("image") == 4
+    assert model.generate_batch(batch, VIDEO) == [model.generate_batch([message], VIDEO)[0] for message in batch]

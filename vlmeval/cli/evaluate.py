@@ -86,7 +86,7 @@ def evaluate(
                 stamps = {"": dict(model.stamp())}
                 # Once more: what was measured, and what did not go as planned.
                 folder.stamp({"stamp": stamps[""]})
-            say_peaks(stamps, config.batch_size)
+            say_peaks(stamps)
             _say_reuse(stamps)
     else:
         crew.not_needed()

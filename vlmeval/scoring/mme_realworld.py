@@ -8,10 +8,10 @@ both tasks; `category` is `task/subtask`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vlmeval.scoring.first_letter import first_letter_of, without_phrases
 from vlmeval.scoring.multiple_choice import choice_reader, score_read
 from vlmeval.scoring.protocols import find_protocol
 from vlmeval.scoring.rows import Answers, Reading
@@ -19,15 +19,6 @@ from vlmeval.types import RowScore, Sample, Score, ScoreTable
 
 TASKS = ("Reasoning", "Perception")
 AVERAGE = "Avg"
-_PREFIXES = (
-    "The best answer is",
-    "The correct answer is",
-    "The answer is",
-    "The answer",
-    "The best option isThe correct option is",  # a comma is missing upstream, here and in the next
-    "Best answer:Best option:",
-)
-_LETTER = re.compile("[ABCDE]")
 _MOST_WORDS = 10
 
 
@@ -49,12 +40,10 @@ def score(answers: Answers) -> Score:
 
 def first_letter(text: str) -> str:
     """The letter upstream reads; empty where it reads none."""
-    said = text.strip()
-    for prefix in _PREFIXES:
-        said = said.replace(prefix, "")
-    hit = _LETTER.search(said)
+    said = without_phrases(text.strip())
+    hit = first_letter_of("ABCDE", said)
     if hit:
-        return hit.group()
+        return hit
     if len(said.split()) > _MOST_WORDS:
         return ""
     return next((label for label in "ABCDE" if said.lower() in f"({label.lower()})"), "")

@@ -7,11 +7,11 @@ are. An empty answer, which upstream's MVBench takes for right, is nothing here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from vlmeval.scoring.aggregate import Unit, metric_of
+from vlmeval.scoring.first_letter import first_letter_of, without_phrases
 from vlmeval.scoring.multiple_choice import choice_reader, score_read
 from vlmeval.scoring.protocols import find_protocol
 from vlmeval.scoring.rows import Answers, Reader, Reading
@@ -20,17 +20,7 @@ from vlmeval.types import Metric, Sample, Score, ScoreTable
 DURATIONS = ("short", "medium", "long")
 M_AVG, M_AVG_TASKS = "M-Avg", ("plotQA", "needle", "ego", "count", "anomaly_reco", "topic_reasoning")
 """The tasks in upstream's M-Avg, by rows. MLVU's authors average over the tasks, and over `order` as well."""
-_PREFIXES = (
-    "The best answer is",
-    "The correct answer is",
-    "The answer is",
-    "The answer",
-    # Upstream's list lacks two commas.
-    "The best option isThe correct option is",
-    "Best answer:Best option:",
-    "Answer:",
-    "Option:",
-)
+_MORE_PHRASES = ("Answer:", "Option:")
 
 
 def score_video_mme(answers: Answers) -> Score:
@@ -80,11 +70,7 @@ def _reader(answers: Answers, first: _First) -> Reader:
 
 def _first_of_four(text: str, sample: Sample) -> str | None:
     """Video-MME: the first of the letters A to D, wherever it stands, after some phrases were taken out."""
-    text = text.strip()
-    for prefix in _PREFIXES:
-        text = text.replace(prefix, "")
-    found = re.search("[ABCD]", text)
-    return found[0] if found else None
+    return first_letter_of("ABCD", without_phrases(text.strip(), _MORE_PHRASES))
 
 
 def _option_in_brackets(text: str, sample: Sample) -> str | None:

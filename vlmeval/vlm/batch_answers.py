@@ -57,6 +57,7 @@ class BatchAnswers(CheckpointModel):
     def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
         """One answer per prompt, in order. Prompts of different lengths are padded on the left."""
         self.load()
+        self.reckon(batch, task)
         return self._answer_groups(self.prepare_groups(batch, task), task)
 
     def begin_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> Callable[[], list[Answer]]:
@@ -64,7 +65,12 @@ class BatchAnswers(CheckpointModel):
         if getattr(self, "model", None) is None or not self.prepares_ahead():
             return super().begin_batch(batch, task)
         prepared = self._ahead.submit(self.prepare_groups, batch, task)
-        return lambda: self._answer_groups(prepared.result(), task)
+
+        def answers() -> list[Answer]:
+            self.reckon(batch, task)
+            return self._answer_groups(prepared.result(), task)
+
+        return answers
 
     def prepares_ahead(self) -> bool:
         """Where a card computes."""

@@ -19,7 +19,7 @@ from vlmeval.images import image_key, image_size
 from vlmeval.placement.cost_model import Workload
 from vlmeval.placement.cutting import Cutting, ImageTokens, together
 from vlmeval.placement.in_flight import card_needs
-from vlmeval.placement.layout import Layout, Replica
+from vlmeval.placement.layout import CardPlan, Layout, Replica
 from vlmeval.placement.policy import Plan
 from vlmeval.placement.video_cutting import VideoCutting, joined, video_cutting
 from vlmeval.placement.workload import ImageLimits, cutting
@@ -213,17 +213,35 @@ class BatchLimits(MultiCardMixin, BaseModel):
         return self._load_in_parts(worst, count, self._parts(plan) if plan else 1)
 
     def _load_in_parts(self, worst: PromptSize, count: int, parts: int) -> float:
-        profile, plan = self.planning_profile(), self.plan()
-        if profile is None or plan is None:
+        plan = self.plan()
+        if plan is None:
+            raise ValueError("there is no plan to ask")
+        found = [one for own in plan.replicas for one in self._taken(own, worst, count, parts)]
+        return max(taken_bytes / share.capacity_bytes for share, taken_bytes in found)
+
+    def _taken(self, replica: Replica, worst: PromptSize, count: int, parts: int) -> list[tuple[CardPlan, int]]:
+        """What so many prompts of this size, answered in so many parts at once, take of each card of a replica."""
+        profile = self.planning_profile()
+        if profile is None:
             raise ValueError("there is no plan to ask")
         parts = min(count, parts)
         work = batch_workload(self.placement.workload or self.planning_workload(), worst, -(-count // parts))
         if parts > 1:
-            needs = [need for own in plan.replicas for need in card_needs(profile, own, work)]
-            return max(need.bytes_of(parts) / need.share.capacity_bytes for need in needs)
-        layout = Layout(profile, work, plan.replicas[0].cards[0].reserve_bytes)
-        laid = (layout.replica([share.card for share in own.cards], own.device_map) for own in plan.replicas)
-        return max(own.worst for own in laid)
+            return [(need.share, need.bytes_of(parts)) for need in card_needs(profile, replica, work)]
+        layout = Layout(profile, work, replica.cards[0].reserve_bytes)
+        laid = layout.replica([share.card for share in replica.cards], replica.device_map)
+        return [(share, share.peak_bytes) for share in laid.cards]
+
+    # What was promised
+
+    def reckon(self, batch: Sequence[list[Message]], task: Task | None, parts: int = 1) -> None:
+        """This batch is about to be answered: what it is reckoned to take, with answers of the longest kind, is kept
+        for those who compare."""
+        if self.replica is None or self.planning_profile() is None:
+            return
+        taken = self._taken(self.replica, self._worst(batch, task), len(batch), parts)
+        before = self.batch_peaks
+        self.batch_peaks = {share.card.place: max(peak, before.get(share.card.place, 0)) for share, peak in taken}
 
     def _parts(self, plan: Plan) -> int:
         """Parts a batch is answered in: those of the first replica, if the others are like it, since each decides for

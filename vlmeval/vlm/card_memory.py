@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vlmeval.hardware import Card, physical_name, process_memory, visible_names
@@ -22,9 +22,15 @@ class Held:
     peak_bytes: int | None = None
 
 
-def held(replica: Replica) -> list[Held]:
-    """On each card of a replica, beside its plan. Cheap, and asked from a thread of its own."""
-    return [_held(share.card, share.peak_bytes) if share.card.kind != "cpu" else _resident() for share in replica.cards]
+def held(replica: Replica, batches: Mapping[int | str, int]) -> list[Held]:
+    """On each card of a replica, beside its plan: that of the worst prompt, or of `batches` where these take more as
+    reckoned. Cheap, and asked from a thread of its own."""
+    return [
+        _held(share.card, max(share.peak_bytes, batches.get(share.card.place, 0)))
+        if share.card.kind != "cpu"
+        else _resident()
+        for share in replica.cards
+    ]
 
 
 def held_by_process() -> Sequence[Held]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from vlmeval.errors import OutOfMemorySampleError, PlacementError, UsageError
@@ -39,6 +40,8 @@ class MultiCardMixin(CardPlanning):
     cannot_be_split: bool = False
     """Whether a split plan has failed at a forward; then it stays where it is."""
     _balance: Balance | None = None
+    batch_peaks: Mapping[int | str, int] = MappingProxyType({})
+    """The most bytes on each card that a batch answered with this placement was reckoned to take."""
     wave_peaks: dict[int | str, int]
     """The most bytes on each card while several batches were in flight."""
 
@@ -85,6 +88,7 @@ class MultiCardMixin(CardPlanning):
             return load(None)
         detour = self._copy_check(replica)
         device_map = compact(replica)
+        self.batch_peaks = {}
         reset_peaks(replica)
         with warnings.catch_warnings():
             # Bare parameters such as LLaVA-OneVision's image_newline are no submodules, and are placed all the same.
@@ -191,6 +195,7 @@ class MultiCardMixin(CardPlanning):
             split=len(replica.cards) > 1 or any(len(one.cards) > 1 for one in plan.replicas[1:]),
         )
         self._is_proved = False  # with these borders it has not run yet
+        self.batch_peaks = {}
         reset_peaks(replica)
 
     # What a run records
@@ -198,7 +203,7 @@ class MultiCardMixin(CardPlanning):
     def memory_held(self) -> Sequence[Held]:
         """What this process holds on each card of its replica. Plans nothing: that is not for another thread."""
         plan = self._plan
-        return held(plan.replicas[0]) if plan is not None else held_by_process()
+        return held(plan.replicas[0], self.batch_peaks) if plan is not None else held_by_process()
 
     def placement_stamp(self) -> dict[str, Any]:
         """The plan, its predicted and the measured peak bytes of each card, and what did not go as planned."""
@@ -213,6 +218,7 @@ class MultiCardMixin(CardPlanning):
                 "blocks": [share.blocks[0], share.blocks[-1]],
                 "weight_bytes": share.weight_bytes,
                 "planned_peak_bytes": share.peak_bytes,
+                "batch_peak_bytes": self.batch_peaks.get(share.card.place),
                 "measured_peak_bytes": measured.get(share.card.place),
             }
             for share in replica.cards

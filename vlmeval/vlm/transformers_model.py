@@ -73,6 +73,7 @@ class TransformersModel(BatchAnswers):
             return super().generate_batches(batches, task)
         from vlmeval.vlm.pipelined import answer_batches
 
+        self.reckon([message for batch in batches for message in batch], task, len(batches))
         return answer_batches(self, batches, task)
 
     def pipeline(self) -> Pipeline | None:

@@ -20,7 +20,6 @@ from vlmeval.placement.simulate.prompts import Question
 
 CASES: Mapping[str, tuple[str, str, Question]] = {
     "a batch with a mask": ("llava-onevision-qwen2-0.5b", "2x24", Question(batch=8)),
-    "videos": ("llava-onevision-qwen2-0.5b", "2x24", Question(frames=4)),
     "sixty tiles on unequal cards": ("InternVL2_5-1B", "24,12,8", prompts.largest("internvl")),
 }
 
