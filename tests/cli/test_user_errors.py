@@ -197,3 +197,13 @@ def test_a_narrow_terminal_lists_names_whole_and_breaks_no_word() -> None:
 def test_the_beginning_of_names_finds_them() -> None:
     names = ["MMBench", "CCBench", "LLaVABench", "OCRBench", "MMBench_CN", "MVBench_8frame", "MVBench_64frame"]
     assert nearest_names("mvbench", names)[:2] == ["MVBench_8frame", "MVBench_64frame"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["score", "--help"], ["data", "--help"]])
+def test_help_fits_80_columns(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
