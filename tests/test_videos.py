@@ -94,7 +94,17 @@ def test_a_folder_of_frames_is_a_video(tmp_path: Path) -> None:
         Image.new("RGB", (40, 30), (40 * number, 0, 0)).save(tmp_path / f"{number:05d}.jpg", quality=95)
     source = VideoSource(tmp_path, Sampling(nframe=2))
     assert source.info() == VideoInfo(width=40, height=30, frames=6, fps=3.0)
-    assert [round(frame[..., 0].mean() / 40) for frame in source.frames()] == [2, 4]
+    frames = list(source.frames())
+    assert [round(frame[..., 0].mean() / 40) for frame in frames] == [2, 4]
+    assert all(frame.flags.writeable for frame in frames)  # torch warns of others, on the screen of a run
+
+
+def test_a_list_of_other_files_is_not_followed(tmp_path: Path) -> None:
+    outside = write_video(tmp_path / "outside.mp4", frames=8)
+    entries = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{outside}\n#EXT-X-ENDLIST\n"
+    (tmp_path / "list.m3u8").write_text(entries)
+    with pytest.raises(VideoError, match=r"list\.m3u8: the file is a list of other files \(hls\)"):
+        VideoSource(tmp_path / "list.m3u8", Sampling(nframe=2)).info()
 
 
 def test_what_cannot_be_read_is_told_in_a_line_with_its_name(tmp_path: Path) -> None:

@@ -78,3 +78,9 @@ def texts_of_cell(cell: str) -> list[str] | None:
     ):
         return None
     return ["" if value is None else str(value) for value in values]
+
+
+def is_broken_list(cell: str) -> bool:
+    """Whether a cell opens and closes like a list and is no list of texts. Upstream stops at such a one."""
+    cell = cell.strip()
+    return cell.startswith("[") and cell.endswith("]") and texts_of_cell(cell) is None

@@ -11,6 +11,7 @@
     |   `-- PrecisionError        its numbers leave what its number type can hold, so that no answer can be trusted
     |-- JudgeError                a judge that cannot be reached, refuses, or answers nothing that can be used
     |   `-- NoReplyError          it gave no usable reply to one question; others may fare better
+    |       `-- RefusedError      it is there, and will not answer this one
     |-- MissingPackageError       a job needs a package that is not installed
     |-- StorageError              the work dir cannot be written, the disk is full, another run holds it
     `-- SampleError               one sample cannot be answered: recorded as failed, the run goes on
@@ -87,6 +88,10 @@ class NoReplyError(JudgeError):
     """One question a judge gave no usable reply to."""
 
 
+class RefusedError(NoReplyError):
+    """One question that a judge which is there refused, or said nothing to."""
+
+
 class MissingPackageError(VLMEvalError):
     """A job needs a package that is not installed."""
 
@@ -133,10 +138,11 @@ class OutOfMemorySampleError(SampleError):
 
 
 def nearest_names(name: str, known: Iterable[str], limit: int = 5) -> list[str]:
-    """The known names most like `name`, best first, compared without case."""
+    """The known names that `name` begins, then those most like it, best first; compared without case."""
     by_lower = {item.lower(): item for item in known}
+    begun = [item for item in by_lower if len(name) > 2 and item.startswith(name.lower())]
     close = difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.4)
-    return [by_lower[item] for item in close]
+    return [by_lower[item] for item in dict.fromkeys((*begun, *close))][:limit]
 
 
 def printable(text: str) -> str:

@@ -23,6 +23,8 @@ SEEK_S = 4.0
 """A gap longer than this is jumped over: what lies between would be decoded for nothing."""
 LACKING_S = 1.0
 """How much earlier a video may end than its header says. Beyond that it is cut off."""
+LISTS_OF_FILES = frozenset({"hls", "dash", "concat", "sdp", "imf", "webm_dash_manifest"})
+"""FFmpeg's names for files that only name others, wherever those are: a table's paths must not leave its folder so."""
 
 
 def probe(path: Path, folder_fps: float) -> VideoInfo:
@@ -52,7 +54,8 @@ def decoded(path: Path, info: VideoInfo, positions: Sequence[int]) -> Iterator[n
     if path.is_dir():
         files = _frame_files(path)
         for position in positions:
-            yield np.asarray(open_image(file_source(files[position]), MOST_FRAME_PIXELS))
+            # a copy: torch warns of arrays it must not write to
+            yield np.array(open_image(file_source(files[position]), MOST_FRAME_PIXELS))
         return
     with _opened(path) as (container, stream):
         stream.thread_type = "AUTO"
@@ -131,6 +134,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         raise MissingPackageError("av", "reading videos") from error
     try:
         with av.open(str(path), metadata_errors="replace") as container:
+            if LISTS_OF_FILES & {*container.format.name.split(",")}:
+                raise VideoError(
+                    f"video {path}: the file is a list of other files ({container.format.name}), which are not followed"
+                )
             if not container.streams.video:
                 raise VideoError(f"video {path}: the file has no video stream")
             yield container, container.streams.video[0]

@@ -56,7 +56,10 @@ def test_answers_to_no_row_at_all_are_refused(tmp_path: Path) -> None:
 def test_upstreams_failure_texts_are_failed_samples_and_not_answers(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", "1,Failed to obtain answer via API.", "2,Failed to obtain answer. image is broken")
     found = read_answers(path, [1, 2]).predictions
-    assert [(p.status, p.error) for p in found.values()] == [("failed", "via API."), ("failed", "image is broken")]
+    assert [(p.status, p.error) for p in found.values()] == [
+        ("failed", "no reason given"),
+        ("failed", "image is broken"),
+    ]
 
 
 def test_a_journal_is_read_as_the_run_reads_it(tmp_path: Path) -> None:

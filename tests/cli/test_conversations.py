@@ -125,7 +125,7 @@ def test_a_judge_grades_every_turn_and_the_files_have_upstreams_table(chatty: Wo
     folder = chatty.result_folder()
     score = json.loads((folder / "patient_Mini_score.json").read_text())["protocols"]["vlmevalkit"]
     assert score["judge"] == "gpt-x, mmdu v1" and score["metrics"][0]["value"] == pytest.approx(11 * 9 / 12 * 10)
-    assert any("1 replies could not be read (index 1, turn 2)" in note for note in score["notes"])
+    assert any("1 replies could not be read (index 1 (turn 2))" in note for note in score["notes"])
     with (folder / "patient_Mini_gpt-x_score.csv").open() as file:
         everything, valid = csv.DictReader(file)
     assert list(everything) == ["set", *RESPECTS]
@@ -177,7 +177,7 @@ def test_upstreams_tables_are_scored_and_a_failed_turn_fails_its_conversation(
     assert [row["extracted"] for row in exact["rows"]] == ["9, 9, 9", "", "9"]
     assert len(server.requests) == 4
     logs = {row["index"]: row["log"] for row in exact["rows"]}
-    assert logs[2].startswith("failed: turn 2: via API. 500")
+    assert logs[2].startswith("failed: turn 2: 500")
 
 
 def test_two_scored_runs_are_compared_conversation_by_conversation(
@@ -196,6 +196,8 @@ def test_two_scored_runs_are_compared_conversation_by_conversation(
     overall = result["groups"][0]
     assert (overall["count"], overall["won"], overall["lost"]) == (2, 1, 0)
     assert overall["difference"] == pytest.approx((8 - 5) / 3 / 10 / 2)
+    # The scores count turns, this table conversations: where one of two differs both scores are told.
+    assert "mean grade of the turns, Overall: 50.00 and 56.00" in result["notes"]
 
 
 def test_a_judge_that_is_down_leaves_the_answers(chatty: Workplace, server: JudgeServer) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ROOT, Workplace, row, write_tsv
+from vlmeval.cli.listing import narrow_lines
 from vlmeval.cli.main import main
+from vlmeval.errors import nearest_names
 
 TINY = str(ROOT / "vlmeval" / "demo" / "Qwen2-VL-Tiny")
 
@@ -184,3 +186,24 @@ def test_the_same_command_line_as_a_module_and_as_a_script() -> None:
         [sys.executable, "-m", "vlmeval"], capture_output=True, text=True, check=True, env=environment
     )
     assert script.stdout == module.stdout
+
+
+def test_a_narrow_terminal_lists_names_whole_and_breaks_no_word() -> None:
+    row = {"name": "MVBench_MP4_8frame", "type": "MCQ", "traits": ["dataset_prompt", "video"], "notes": ""}
+    lines = list(narrow_lines([row], 30))
+    assert lines == ["MVBench_MP4_8frame", "    type: MCQ; traits:", "    dataset_prompt, video"]
+
+
+def test_the_beginning_of_names_finds_them() -> None:
+    names = ["MMBench", "CCBench", "LLaVABench", "OCRBench", "MMBench_CN", "MVBench_8frame", "MVBench_64frame"]
+    assert nearest_names("mvbench", names)[:2] == ["MVBench_8frame", "MVBench_64frame"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["score", "--help"], ["data", "--help"]])
+def test_help_fits_80_columns(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []

@@ -64,6 +64,8 @@ def test_a_turn_without_a_word_is_asked_as_upstream_does(tmp_path: Path) -> None
     [
         ({"question": json.dumps([HERE + HERE + HERE])}, "name 3 images (<ImageHere>) and it has 1"),
         ({"question": "[]"}, "its list of questions is empty"),
+        ({"question": f"['{HERE}What?', ['And?']]"}, "opens and closes like a list and is no list of texts"),
+        ({"question": f"['{HERE}What?, 'And?']"}, "opens and closes like a list and is no list of texts"),
         ({"image": ""}, "no image"),
     ],
 )
@@ -107,6 +109,16 @@ def test_a_file_in_no_table_is_taken_for_conversations_by_its_questions(tmp_path
     assert dataset.notes[0] == "Talks: in no table, taken as MT because its questions are lists of turns"
 
 
+def test_a_file_that_is_taken_for_words_though_some_questions_are_lists_says_so(tmp_path: Path) -> None:
+    content = [*rows([1, 2]), {**rows([5])[0], "question": "['Only one, 'question"}]
+    dataset = resolve_dataset(conversations.write(tmp_path / "Talks.tsv", content)).open()
+    assert dataset.task.type == "VQA"
+    assert dataset.notes[1] == (
+        "Talks: 2 of its first 3 questions are lists of turns; if it holds conversations, "
+        'give it "class": "ImageMTDataset" in a config entry'
+    )
+
+
 def test_the_doctor_finds_nothing_in_a_sound_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, findings = checked(conversations.write(tmp_path / "MMDU.tsv"), capsys)
     assert (code, problems(findings)) == (0, [])
@@ -121,6 +133,7 @@ FAULTS = [
     ("error", {"question": f"['{HERE}What?', '{HERE}', 'Why?']"}, "name more images", "1 (2 of 1)"),
     ("warning", {"question": "['What?', 'And?', 'Why?']"}, "images that no turn names", "1 (1 of 1)"),
     ("warning", {"question": f"{HERE}What?", "answer": "it"}, "no list of questions: taken as one turn", "1"),
+    ("error", {"question": f"['{HERE}What?, 'And?']", "answer": "it"}, "questions like a broken list: they fail", "1"),
     ("warning", {"answer": f"['one', '{HERE}', 'three']"}, "in a reference answer", "1"),
 ]
 

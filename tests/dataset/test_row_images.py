@@ -118,6 +118,6 @@ def test_image_paths_beside_the_tsv_serve_where_the_data_root_has_none(tmp_path:
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../b.png", "..\\b.png", "C:\\b.png", ".."])
 def test_an_image_path_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
     dataset = opened(tmp_path, row(1, image="", image_path=name), row(2))
-    with pytest.raises(SampleError, match=r"row 1 \(line 2\): image_path .* leads out of"):
+    with pytest.raises(SampleError, match=r"row 1 \(line 2\): the path .* leads out of"):
         dataset.build_prompt(dataset[0])
     assert bytes_of(dataset, 1) == [png()]

@@ -53,6 +53,21 @@ def test_every_question_is_asked_once_and_kept(server: JudgeServer, tmp_path: Pa
     assert {record["prompt"] for record in records} == {"v1"}
 
 
+def test_equal_questions_at_once_have_one_reply_though_the_judge_wavers(server: JudgeServer, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def wavering(prompt: str) -> str:
+        said.append(prompt)
+        time.sleep(0.05)
+        return "AB"[len(said) % 2]
+
+    server.reply = wavering
+    equal = [Question(index=n, prompt=f"question {n % 2}", version="v1", read=letter) for n in range(8)]
+    first = judge(server, tmp_path, parallel=8).ask_all(equal)
+    assert sorted(said) == ["question 0", "question 1"]
+    assert judge(server, tmp_path).ask_all(equal).found == first.found
+
+
 def test_another_version_of_the_prompt_another_judge_or_another_answer_is_another_question(
     server: JudgeServer, tmp_path: Path
 ) -> None:
@@ -86,6 +101,28 @@ def test_a_question_without_reply_is_counted_not_kept_and_asked_again_next_time(
     assert list(result.unanswered) == [0]
     assert "no reply about 1 rows (index 0): nothing found" in result.notes("j", 3, "nothing found")[1]
     assert judge(server, tmp_path).ask_all(questions(3)).found == {0: "A", 1: "A", 2: "A"}
+
+
+def test_questions_it_refuses_do_not_make_a_judge_that_answered_others_count_as_down(
+    server: JudgeServer, tmp_path: Path
+) -> None:
+    one_by_one = judge(server, tmp_path, parallel=1)
+    first = one_by_one.ask_all(questions(1))
+    assert first.found == {0: "A"}
+    server.misbehave = [status(400, "content filter")] * 7
+    result = one_by_one.ask_all(questions(9))
+    assert (list(result.unanswered), result.found) == ([*range(1, 8)], {0: "A", 8: "A"})
+    server.misbehave = [status(400, "content filter")] * 7
+    again = judge(server, tmp_path, parallel=1).ask_all(questions(9))  # nothing but the refused is left to ask
+    assert list(again.unanswered) == [*range(1, 8)]
+
+
+def test_a_judge_that_refuses_from_the_start_is_told_before_the_rest_is_asked(
+    server: JudgeServer, tmp_path: Path
+) -> None:
+    server.misbehave = [status(400, "max_tokens is unknown")] * 100
+    with pytest.raises(JudgeError, match="max_tokens is unknown"):
+        judge(server, tmp_path).ask_all(questions(50))
 
 
 def test_a_judge_that_is_down_from_the_start_is_told_before_the_rest_is_asked(

@@ -16,7 +16,7 @@ from vlmeval.types import Index, Sample, Score
 def test_a_turn_is_asked_about_with_the_questions_before_it_and_none_after() -> None:
     turns = mm_mt_bench.turns_of(sample(3, 3), '["a", "b", "c"]')
     assert [(turn.index, turn.answer, text) for turn, text in turns] == [
-        ("3, turn 1", "r3.0", "a"), ("3, turn 2", "r3.1", "b"), ("3, turn 3", "r3.2", "c"),
+        ("3 (turn 1)", "r3.0", "a"), ("3 (turn 2)", "r3.1", "b"), ("3 (turn 3)", "r3.2", "c"),
     ]  # fmt: skip
     prompt = mm_mt_bench.judge_prompt(*turns[1])
     assert prompt.index("q3.0") < prompt.index("q3.1") < prompt.index("r3.1") < prompt.index("[Answer]\nb")
@@ -44,7 +44,7 @@ def test_the_last_number_in_double_brackets_is_the_grade(reply: str, hit: float 
 def score(protocol: str, failed: int = 0) -> Score:
     rows: list[Sample] = [replace(sample(1, 2), category="chart"), replace(sample(2, 1), category="code")]
     given = {row.index: said(row, "failed" if row.index == failed else "ok") for row in rows}
-    verdicts: dict[Index, Verdict] = {"1, turn 1": Verdict(0.8, "8", ""), "2, turn 1": Verdict(0.2, "2", "")}
+    verdicts: dict[Index, Verdict] = {"1 (turn 1)": Verdict(0.8, "8", ""), "2 (turn 1)": Verdict(0.2, "2", "")}
     return mm_mt_bench.score_verdicts(
         Answers(dataset="M", samples=rows, predictions=given, protocol=protocol), verdicts
     )

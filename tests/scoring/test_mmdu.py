@@ -42,7 +42,7 @@ def score(
 def test_each_turn_is_asked_about_with_its_own_question_reference_and_answer() -> None:
     turns = mmdu.turns_of(sample(7, 2), '["first \\"answer\\"", "second"]')
     assert [(turn.index, turn.question, turn.answer, text) for turn, text in turns] == [
-        ("7, turn 1", "q7.0", "r7.0", 'first "answer"'), ("7, turn 2", "q7.1", "r7.1", "second"),
+        ("7 (turn 1)", "q7.0", "r7.0", 'first "answer"'), ("7 (turn 2)", "q7.1", "r7.1", "second"),
     ]  # fmt: skip
     prompt = mmdu.judge_prompt(*turns[0])
     assert all(text in prompt for text in ("q7.0", "r7.0", 'first "answer"', *NAMES))
@@ -84,7 +84,7 @@ def test_a_reply_has_to_hold_every_grade_from_1_to_10(reply: str, overall: int |
 
 def test_the_table_is_upstreams_and_the_headline_is_over_all_turns() -> None:
     rows = [sample(1, 2), sample(2, 1)]
-    verdicts: dict[Index, Verdict] = {"1, turn 1": graded(8), "2, turn 1": graded(1, 2, 3, 4, 5, 6, 7)}
+    verdicts: dict[Index, Verdict] = {"1 (turn 1)": graded(8), "2 (turn 1)": graded(1, 2, 3, 4, 5, 6, 7)}
     found = score(rows, verdicts)
     assert found.table is not None
     assert found.table.columns == ("set", "Creativity", "Richness", "Visual Perception", "Logical Coherence",
@@ -100,7 +100,7 @@ def test_the_table_is_upstreams_and_the_headline_is_over_all_turns() -> None:
 
 def test_a_failed_conversation_counts_as_0_in_every_turn_whatever_was_judged() -> None:
     rows = [sample(1, 2), sample(2, 2)]
-    verdicts: dict[Index, Verdict] = {f"{n}, turn {turn}": graded(8) for n in (1, 2) for turn in (1, 2)}
+    verdicts: dict[Index, Verdict] = {f"{n} (turn {turn})": graded(8) for n in (1, 2) for turn in (1, 2)}
     assert score(rows, verdicts).overall.value == 80
     found = score(rows, verdicts, failed=2)
     assert (found.overall.value, found.failed, found.rows[1].hit) == (40, (2,), 0.0)
@@ -108,21 +108,21 @@ def test_a_failed_conversation_counts_as_0_in_every_turn_whatever_was_judged() -
 
 def test_a_conversation_without_a_record_stays_out_as_upstream_has_it_or_counts_as_wrong() -> None:
     rows = [sample(1, 1), sample(2, 3)]
-    verdicts: dict[Index, Verdict] = {"1, turn 1": graded(8)}
+    verdicts: dict[Index, Verdict] = {"1 (turn 1)": graded(8)}
     assert score(rows, verdicts, missing=2, protocol="vlmevalkit").overall.value == 80
     assert score(rows, verdicts, missing=2, protocol="exact").overall.value == 20
 
 
 def test_another_number_of_answers_than_of_questions_is_said() -> None:
     assert any("1 conversations have another number of answers than of questions (index 2)" in note
-               for note in score([sample(1, 2), sample(2, 3)], {"1, turn 1": graded(8)}).notes)  # fmt: skip
+               for note in score([sample(1, 2), sample(2, 3)], {"1 (turn 1)": graded(8)}).notes)  # fmt: skip
 
 
 def test_intervals_draw_conversations_and_not_turns() -> None:
     rows = [sample(n, 10) for n in range(1, 9)]
     places = [(n, t) for n in range(1, 9) for t in range(1, 11)]
-    apart: dict[Index, Verdict] = {f"{n}, turn {t}": graded(9 if n % 2 else 2) for n, t in places}
-    mixed: dict[Index, Verdict] = {f"{n}, turn {t}": graded(9 if t % 2 else 2) for n, t in places}
+    apart: dict[Index, Verdict] = {f"{n} (turn {t})": graded(9 if n % 2 else 2) for n, t in places}
+    mixed: dict[Index, Verdict] = {f"{n} (turn {t})": graded(9 if t % 2 else 2) for n, t in places}
     wide, none = (score(rows, verdicts).overall for verdicts in (apart, mixed))
     assert wide.value == none.value == 55
     assert wide.interval is not None and wide.interval[1] - wide.interval[0] > 30

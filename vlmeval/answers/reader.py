@@ -160,7 +160,7 @@ def _prediction(index: Index, text: str, thinking: str) -> Prediction:
                 failed = _prediction(index, said, thinking)
                 return replace(failed, error=f"turn {turn}: {failed.error}")
     if text.startswith(FAILURE):
-        error = text.removeprefix(FAILURE).lstrip(". ") or "no reason given"
+        error = text.removeprefix(FAILURE).removeprefix(" via API").lstrip(". ") or "no reason given"
         return Prediction(index=index, status="failed", fingerprint="", error=error)
     return Prediction(index=index, status="ok", fingerprint="", prediction=text, thinking=thinking)
 

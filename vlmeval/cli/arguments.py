@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     first = arguments[0]
     if first in ("-h", "--help"):
         command_parser(parser, "run").print_help()
-        print("\ncommands: vlmeval run (the default), plan, list, score, compare, data check; each has --help")
+        print("\ncommands, each with --help: run (the default), plan, list, score, compare, data")
         raise SystemExit(0)
     if first == "--version":
         print(f"vlmeval {vlmeval.__version__}")

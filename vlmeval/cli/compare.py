@@ -185,8 +185,11 @@ def _notes(
     scale = 1.0 if a.unit == "fraction" else 100.0
     for name, value in a.overall.items():
         other = b.overall.get(name)
-        mean = name == "Overall" and abs(value - overall.first * scale) < 1e-9
-        if other is not None and not mean and (value, other) != (overall.first * scale, overall.second * scale):
+        if other is None:
+            continue
+        means = (overall.first * scale, overall.second * scale)
+        is_mean = name == "Overall" and all(abs(a - b) < 1e-9 for a, b in zip((value, other), means, strict=True))
+        if not is_mean:
             shown = 100 / scale
             yield f"{a.metric}, {name}: {value * shown:.2f} and {other * shown:.2f}"
 

@@ -29,6 +29,8 @@ from vlmeval.scoring.match import Match
 from vlmeval.scoring.protocols import find_protocol
 from vlmeval.scoring.rules import Rule
 from vlmeval.types import Index, Prediction, Sample, Score
+from vlmeval.vlm.quiet import quiet_transformers
+from vlmeval.vlm.transformers_model import TransformersModel
 
 T = TypeVar("T")
 
@@ -68,6 +70,8 @@ def _local(settings: JudgeSettings) -> LocalJudge:
     spec.check()
     model = spec()
     model.check()
+    if isinstance(model, TransformersModel):
+        quiet_transformers()
     return LocalJudge(spec.name, model, repr(sorted((k, str(v)) for k, v in model.settings().items())))
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmeval.errors import UnknownNameError
@@ -24,6 +27,14 @@ FAMILIES = {
 }
 """Class -> what its models are called; a class that is not here goes by its own name."""
 
+PIPE_WIDTH = 200
+"""A file or a pipe has no width of its own: there a row stays on one line."""
+TABLE_WIDTH = 140
+"""Columns that the tables need."""
+MORE_MODELS = (
+    "~ worked out from the number of parameters. Any other checkpoint folder or hub id that transformers maps to an "
+    "image-text-to-text class runs as well: --model owner/name (see docs/auto_architectures.md)."
+)
 TASK_TYPES: tuple[TaskType, ...] = ("MCQ", "Y/N", "VQA", "MT")
 
 
@@ -36,26 +47,40 @@ def list_names(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return 0
+    shown = [_model_cells(row) for row in found] if options.what == "models" else found
+    width = get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+    if width < TABLE_WIDTH:
+        print("\n".join(narrow_lines(shown, width)))
+    else:
+        _print_table(shown, width)
+    if options.what == "models":
+        print(textwrap.fill(MORE_MODELS, min(width, 106)))
+    return 0
+
+
+def narrow_lines(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+    """Where a table would break its words: the name on a line of its own, what is known of it below."""
+    for row in rows:
+        name, *others = row.items()
+        yield str(name[1])
+        told = "; ".join(f"{column}: {_cell(value)}" for column, value in others if _cell(value))
+        yield from textwrap.wrap(
+            told, width, initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+
+
+def _print_table(shown: Sequence[Mapping[str, Any]], width: int) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    shown = [_model_cells(row) for row in found] if options.what == "models" else found
     table = Table(box=box.SIMPLE_HEAD)
     for column in shown[0]:
         align: Literal["right", "left"] = "right" if column == "weights" else "left"
         table.add_column(column, overflow="fold", justify=align, no_wrap=column in ("name", "weights"))
     for row in shown:
         table.add_row(*(_cell(value) for value in row.values()))
-    # A file or a pipe has no width of its own: there a row stays on one line.
-    width = None if sys.stdout.isatty() else 200
     Console(soft_wrap=False, width=width).print(table, markup=False)
-    if options.what == "models":
-        print(
-            "~ worked out from the number of parameters. Any other checkpoint folder or hub id that transformers maps"
-        )
-        print("to an image-text-to-text class runs as well: --model owner/name (see docs/auto_architectures.md).")
-    return 0
 
 
 def _cell(value: Any) -> str:

@@ -23,9 +23,7 @@ def add_commands(commands: argparse._SubParsersAction[Any], key_values: Callable
 
 def add_judge(parser: argparse.ArgumentParser, key_values: Callable[[str], dict[str, Any]]) -> None:
     """The flags that ask for a judge; without them none is asked."""
-    judge = parser.add_argument_group(
-        "a judge, for answers no rule can read (key: VLMEVAL_JUDGE_KEY or OPENAI_API_KEY in the environment)"
-    )
+    judge = parser.add_argument_group("a judge, for answers no rule can read ($VLMEVAL_JUDGE_KEY or $OPENAI_API_KEY)")
     judge.add_argument("--judge", metavar="NAME", help="model behind an OpenAI-compatible address")
     judge.add_argument("--judge-base-url", metavar="URL", help="that address (OPENAI_API_BASE, else api.openai.com)")
     judge.add_argument("--judge-model", metavar="NAME", help="instead a model run here: name, hub id or folder")

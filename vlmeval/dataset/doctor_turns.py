@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from vlmeval.conversation import texts_of_cell
+from vlmeval.conversation import is_broken_list, texts_of_cell
 from vlmeval.dataset.doctor import Examined, Finding, found
 from vlmeval.dataset.multi_turn import IMAGE_HERE
 
@@ -14,6 +14,7 @@ def turn_findings(examined: Examined) -> Iterator[Finding]:
     """Everything about the turns of a file's conversations."""
     rows = [row for row in examined.rows if row.name and "question" in row.cells]
     no_list: list[str] = []
+    broken: list[str] = []
     unlike: list[str] = []
     empty: list[str] = []
     unreferenced: list[str] = []
@@ -24,7 +25,7 @@ def turn_findings(examined: Examined) -> Iterator[Finding]:
     for row in rows:
         questions = texts_of_cell(row.cells["question"])
         if questions is None:
-            no_list.append(row.name)
+            (broken if is_broken_list(row.cells["question"]) else no_list).append(row.name)
             questions = [row.cells["question"]]
         counts[len(questions)] += 1
         empty += [f"{row.name} (turn {at})" for at, text in enumerate(questions, 1) if not text.strip()]
@@ -45,6 +46,7 @@ def turn_findings(examined: Examined) -> Iterator[Finding]:
     yield Finding(severity="note", what=f"turns in all: {_shown(counts)}", count=sum(n * c for n, c in counts.items()))
     yield from found("error", f"rows name more images ({IMAGE_HERE}) than they have: they fail", missing)
     yield from found("error", "rows have another number of questions than of reference answers", unlike)
+    yield from found("error", "rows have questions like a broken list: they fail", broken)
     yield from found("error", "turns have no question", empty)
     yield from found("warning", "turns have an empty reference answer", unreferenced)
     yield from found("warning", "rows have images that no turn names: they are not shown", unseen)

@@ -46,7 +46,7 @@ def path_inside(folder: Path, name: str) -> Path:
     """`folder / name`, refused when the name (which is data) would lead out of the folder."""
     pure, windows = PurePosixPath(name), PureWindowsPath(name)
     if pure.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise ImageError(f"image_path {_shown(name)} leads out of {folder}; give names inside that folder")
+        raise ImageError(f"the path {_shown(name)} leads out of {folder}; give names inside that folder")
     return folder / pure
 
 

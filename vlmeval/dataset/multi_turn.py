@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from vlmeval.conversation import ANSWER, texts_of_cell
+from vlmeval.conversation import ANSWER, is_broken_list, texts_of_cell
 from vlmeval.dataset.base import Dataset
 from vlmeval.dataset.tsv_index import IndexedRow
 from vlmeval.errors import ImageError
@@ -46,7 +46,7 @@ class ImageMTDataset(Dataset):
         return "\n".join(self.questions(sample))
 
     def questions(self, sample: Sample) -> list[str]:
-        """One a turn; a cell that is no list is one question, as upstream takes it."""
+        """One a turn; a cell that is no list is one question, as upstream takes it (one like a broken list fails)."""
         found = texts_of_cell(sample.question)
         return [question + self.prompt_suffix for question in ([sample.question] if found is None else found)]
 
@@ -71,7 +71,9 @@ class ImageMTDataset(Dataset):
         questions = self.questions(sample)
         wanted = sum(question.count(IMAGE_HERE) for question in questions)
         wrong = ""
-        if not questions:
+        if is_broken_list(sample.question):
+            wrong = "its question opens and closes like a list and is no list of texts"
+        elif not questions:
             wrong = "its list of questions is empty"
         elif wanted > len(sample.images):
             wrong = f"its questions name {wanted} images ({IMAGE_HERE}) and it has {len(sample.images)}"

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlmeval.conversation import texts_of_cell
 from vlmeval.dataset.base import Dataset, checked_rule, index_with_progress
 from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.known import DatasetSpec, supported_datasets, traits_of_unknown
@@ -370,12 +371,29 @@ def _guess_class(name: str, index: TsvIndex, scoring: str) -> tuple[type[Dataset
         kind, why = by_type[find_rule(scoring).type], f"its rule is {scoring}"
     elif "A" in index.columns and "B" in index.columns:
         kind, why = ImageMCQDataset, "it has option columns"
-    elif holds_conversations(
-        [row.cells[index.text_columns.index("question")] for row in index.rows(0, min(5, len(index)))]
-    ):
+    elif holds_conversations(questions := _first_questions(index)):
         kind, why = ImageMTDataset, "its questions are lists of turns"
     elif "answer" in index.columns and {a.strip().lower() for a in index.distinct("answer", 9)} <= {"yes", "no"}:
         kind, why = ImageYORNDataset, "its answers are all yes or no"
     else:
         kind, why = ImageVQADataset, "it has no option columns"
-    return kind, (f"{name}: in no table, taken as {kind.type} because {why}",)
+    notes: tuple[str, ...] = (f"{name}: in no table, taken as {kind.type} because {why}",)
+    if kind in (ImageYORNDataset, ImageVQADataset) and not scoring:
+        notes += _lists_among(name, questions)
+    return kind, notes
+
+
+def _first_questions(index: TsvIndex) -> list[str]:
+    place = index.text_columns.index("question")
+    return [row.cells[place] for row in index.rows(0, min(5, len(index)))]
+
+
+def _lists_among(name: str, questions: Sequence[str]) -> tuple[str, ...]:
+    """What is said of a file where some questions are lists of turns, which are asked as they are written."""
+    lists = sum(bool(texts_of_cell(question)) for question in questions)
+    if not lists:
+        return ()
+    return (
+        f"{name}: {lists} of its first {len(questions)} questions are lists of turns; if it holds conversations, "
+        'give it "class": "ImageMTDataset" in a config entry',
+    )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from vlmeval.errors import JudgeError, MissingPackageError, NoReplyError, UsageError
+from vlmeval.errors import JudgeError, MissingPackageError, NoReplyError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
@@ -172,7 +172,7 @@ class Endpoint:
         where = f"judge {self.name} at {shown_url(self.settings.url)}"
         if status in ABOUT_THE_QUESTION:
             hint = "; change what is sent with --judge-args, e.g. max_tokens=null,max_completion_tokens=1024"
-            raise NoReplyError(f"{where}: {what}{hint if status != 413 else ''}")
+            raise RefusedError(f"{where}: {what}{hint if status != 413 else ''}")
         hint = {
             401: f"; the key comes from {' or '.join(KEY_VARIABLES)}",
             403: f"; the key comes from {' or '.join(KEY_VARIABLES)}",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from vlmeval.errors import JudgeError, NoReplyError
+from vlmeval.errors import JudgeError, NoReplyError, RefusedError
 from vlmeval.judging.replies import ReplyCache, reply_key
 from vlmeval.types import Index
 
@@ -77,6 +78,7 @@ class Judge:
         self.name = asker.name
         self._cache = cache
         self._parallel = parallel
+        self._asking: dict[str, threading.Lock] = {}
 
     def ask_all(
         self, questions: Sequence[Question[T]], on_done: Callable[[int], None] = lambda done: None
@@ -123,7 +125,8 @@ class Judge:
                 finished = not waiting
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done if waiting else ():
                     question = waiting.pop(future)
-                    failed_in_a_row = 0 if self._settle(future, question, tally) else failed_in_a_row + 1
+                    is_well = self._settle(future, question, tally)
+                    failed_in_a_row = 0 if is_well else failed_in_a_row + 1
                     on_done()
                     if failed_in_a_row >= FAILURES_IN_A_ROW:
                         why = tally.unanswered[question.index]
@@ -137,13 +140,16 @@ class Judge:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _ask_leads(self, remaining: Iterator[Question[T]], tally: _Tally[T], on_done: Callable[[], None]) -> None:
-        """One at a time until one has a reply: a wrong key, address or model is told after one request."""
+        """One at a time until one has a reply: a wrong key, address or model is told after one request.
+
+        A judge that has replied before is not down for refusing what it refused then: no other question may be left.
+        """
         for question in remaining:
             try:
                 tally.take(question, self._ask(question))
             except NoReplyError as error:
                 tally.unanswered[question.index] = str(error)
-                if len(tally.unanswered) >= FAILED_LEADS:
+                if not tally.shows_life(error) and len(tally.unanswered) >= FAILED_LEADS:
                     raise JudgeError(
                         f"{error}; the first {FAILED_LEADS} questions went without a reply, so the judge is taken "
                         "for down; what is answered is kept: try again when it is up"
@@ -154,20 +160,23 @@ class Judge:
                 on_done()
 
     def _settle(self, future: Future[T | None], question: Question[T], tally: _Tally[T]) -> bool:
+        """Whether the judge is there, as far as this question tells."""
         try:
             tally.take(question, future.result())
         except NoReplyError as error:
             tally.unanswered[question.index] = str(error)
-            return False
+            return tally.shows_life(error)
         return True
 
     def _ask(self, question: Question[T]) -> T | None:
         for prompt in (question.prompt, question.prompt + REMINDER):
             key = self._key(question, prompt)
-            reply = self._cache.get(key)
-            if reply is None:
-                reply = self.asker.ask(prompt)
-                self._cache.add(key, self.name, question.version, reply)
+            # Equal questions have one reply: a second one waits for the first, or a protocol would read another.
+            with self._asking.setdefault(key, threading.Lock()):
+                reply = self._cache.get(key)
+                if reply is None:
+                    reply = self.asker.ask(prompt)
+                    self._cache.add(key, self.name, question.version, reply)
             found = question.read(reply)
             if found is not None:
                 return found
@@ -189,6 +198,10 @@ class _Tally(Generic[T]):
     @property
     def done(self) -> int:
         return len(self.found) + len(self.unread) + len(self.unanswered)
+
+    def shows_life(self, error: NoReplyError) -> bool:
+        """Whether it is only this question that has no reply: the judge refused it, and has answered others."""
+        return isinstance(error, RefusedError) and bool(self.found or self.unread)
 
     def take(self, question: Question[T], found: T | None) -> None:
         if found is None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from vlmeval.errors import NoReplyError, SampleError
+from vlmeval.errors import RefusedError, SampleError
 from vlmeval.types import Answer, Message
 
 
@@ -30,15 +30,15 @@ class LocalJudge:
         self._lock = threading.Lock()
 
     def ask(self, prompt: str) -> str:
-        """The reply, thinking left out. Raises NoReplyError where the model cannot answer this prompt."""
+        """The reply, thinking left out. Raises RefusedError where the model cannot answer this, or says nothing."""
         with self._lock:
             self._model.load()
             try:
                 reply = self._model.generate_batch([[Message(type="text", value=prompt)]])[0].text
             except SampleError as error:
-                raise NoReplyError(f"judge {self.name}: {error}") from error
+                raise RefusedError(f"judge {self.name}: {error}") from error
         if not reply.strip():
-            raise NoReplyError(f"judge {self.name}: an empty reply")
+            raise RefusedError(f"judge {self.name}: an empty reply")
         return reply
 
     def stop(self) -> None:

@@ -46,10 +46,12 @@ def print_comparison(
     notes: tuple[str, ...],
     file: TextIO | None = None,
 ) -> None:
-    """Percent of the rows; the difference is the second run minus the first."""
+    """The mean over the rows, in percent; the difference is the second run minus the first."""
     console = console_for(file or sys.stdout)
     score = first.protocols[protocol]
-    console.print(f"\n{first.dataset}, {protocol} v{score.version}, percent of rows", style="bold", overflow="fold")
+    console.print(
+        f"\n{first.dataset}, {protocol} v{score.version}, percent, mean over rows", style="bold", overflow="fold"
+    )
     for number, side in enumerate((first, second), 1):
         console.print(printable(f"{number}: {side.model} ({side.label})"), overflow="fold")
     table = table_with("", "n", "1", "2", "2 - 1 [95 %]", "won", "lost", "p")

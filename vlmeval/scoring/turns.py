@@ -22,7 +22,7 @@ def turns_of(sample: Sample, text: str) -> list[tuple[Sample, str]]:
         (
             replace(
                 sample,
-                index=f"{sample.index}, turn {turn + 1}",
+                index=f"{sample.index} (turn {turn + 1})",
                 question=question,
                 answer=references[turn] if turn < len(references) else "",
             ),
