@@ -67,7 +67,7 @@ def say_peaks(stamps: Mapping[str, Mapping[str, Any]]) -> None:
             say("note", f"{owner}{note}")
         for card in stamp.get("plan", ()):
             if card["measured_peak_bytes"] is not None:
-                say("memory", f"{owner}card {card['card']} ({card['name']}): {_peaks(card)}")
+                say("memory", f"{owner}card {card['physical']} ({card['name']}): {_peaks(card)}")
 
 
 def _peaks(card: Mapping[str, Any]) -> str:

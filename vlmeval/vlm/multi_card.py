@@ -214,6 +214,7 @@ class MultiCardMixin(CardPlanning):
         cards = [
             {
                 "card": share.card.place,
+                "physical": share.card.physical or str(share.card.place),
                 "name": share.card.name,
                 "blocks": [share.blocks[0], share.blocks[-1]],
                 "weight_bytes": share.weight_bytes,
