@@ -13,7 +13,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Union
@@ -195,11 +195,6 @@ def video_source(value: VideoValue) -> VideoSource:
     if isinstance(value, VideoSource):
         return value
     return VideoSource(Path(value.removeprefix("file://")), DEFAULT_SAMPLING)
-
-
-def sampled(source: VideoSource, **changes: object) -> VideoSource:
-    """The same video with other frames shown."""
-    return replace(source, sampling=replace(source.sampling, **changes))  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=4096)
