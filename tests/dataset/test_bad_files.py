@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -42,12 +41,10 @@ def without(column: str, **more: str) -> dict[str, str]:
 def test_the_message_says_where_and_what(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "mine.tsv"
     path.write_bytes(content)
-    start = time.perf_counter()
     with pytest.raises(DatasetError, match=message) as raised:
         open_dataset(path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert time.perf_counter() - start < 1
 
 
 def test_many_duplicates_are_counted_and_some_shown(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,11 +173,9 @@ def test_opening_a_large_file_holds_little_of_it_in_memory(tmp_path: Path) -> No
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(vlmeval.__file__).parent.parent)}
-    start = time.perf_counter()
     command = [sys.executable, "-c", code, str(path)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=True)
     assert int(done.stdout) < 50 * 1024
-    assert time.perf_counter() - start < 20
 
 
 def test_progress_counts_up_to_the_files_size(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,14 +156,12 @@ def test_what_the_caller_says_beats_the_table_and_the_guess(tmp_path: Path) -> N
     assert (dataset.name, dataset.task.type, dataset.task.traits) == ("other", "VQA", frozenset({"short_answer"}))
 
 
-def test_an_unknown_name_lists_the_nearest_at_once(data_root: Path) -> None:
+def test_an_unknown_name_lists_the_nearest(data_root: Path) -> None:
     write_tsv(data_root / "Mine.tsv", [row(1)])
-    start = time.perf_counter()
     with pytest.raises(UnknownNameError, match=r"unknown dataset 'MMBnch_DEV_EN'; nearest: MMBench_DEV_EN, .*named by"):
         resolve_dataset("MMBnch_DEV_EN")
     with pytest.raises(UnknownNameError, match="nearest: Mine"):
         resolve_dataset("mines")
-    assert time.perf_counter() - start < 0.5
 
 
 def test_resolving_fetches_and_opens_nothing(tmp_path: Path) -> None:

@@ -52,17 +52,13 @@ def desk(replicas: int, limits: Limits | None = None) -> Iterator[Desk]:
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_ten_thousand_samples_on_64_replicas_cost_under_a_millisecond_each(ahead: int) -> None:
+def test_ten_thousand_samples_on_64_replicas_are_answered_once_each(ahead: int) -> None:
     with desk(64) as at:
         crowd = Crowd(at.address, 64, ahead=ahead)
         crowd.start()
-        started = time.process_time()
         notes = at.serve(work(10_000))
-        spent_s = time.process_time() - started
         crowd.join(5)
     assert len(notes.records) == 10_000 and not notes.twice
-    # The fake replicas' share of this process is in it, and not what neighbours take.
-    assert spent_s / 10_000 < 0.001
 
 
 @pytest.mark.parametrize("ahead", [0, 1])

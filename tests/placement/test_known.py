@@ -19,17 +19,15 @@ NOT_PACKAGED: Mapping[str, str] = {}
 """Registered name -> which of its facts could be found in no source."""
 DEMO = ("InternVL-Tiny", "LLaVA-OneVision-Tiny", "Llama-Vision-Tiny", "Qwen2-VL-Tiny")
 PLAN_ALL = """
-import contextlib, io, json, sys, time
+import contextlib, io, json, sys
 from vlmeval.cli.main import main
 from vlmeval.config import supported_VLM
-codes, slowest = {}, 0.0
+codes = {}
 for name in supported_VLM:
-    start = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
         codes[name] = main(["plan", "--model", name, "--cards", "8x24"])
-    slowest = max(slowest, time.process_time() - start)
 loaded = [name for name in ("torch", "transformers") if name in sys.modules]
-print(json.dumps({"codes": codes, "loaded": loaded, "slowest": slowest}))
+print(json.dumps({"codes": codes, "loaded": loaded}))
 """
 TOO_LARGE = {"Qwen3-VL-235B-A22B-Instruct", "Qwen3-VL-235B-A22B-Thinking", "InternVL3_5-241B-A28B-HF"}
 """For eight cards of 24 GiB."""
@@ -41,7 +39,7 @@ def test_every_registered_name_has_a_packaged_profile_or_a_reason() -> None:
     assert missing == set(NOT_PACKAGED)
 
 
-def test_every_registered_name_is_planned_without_torch_and_at_once(tmp_path: Path) -> None:
+def test_every_registered_name_is_planned_without_torch_and_without_deriving(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PLAN_ALL],
         capture_output=True,
@@ -54,8 +52,6 @@ def test_every_registered_name_is_planned_without_torch_and_at_once(tmp_path: Pa
     assert {name for name, code in told["codes"].items() if code} == TOO_LARGE
     assert told["codes"].keys() == supported_VLM.keys()
     assert not any(tmp_path.iterdir()), "a profile was derived"
-    # A second is the promise, on a machine that is free: so processor time; the interpreter takes 0.1 more to start.
-    assert told["slowest"] < 0.9
 
 
 @pytest.mark.parametrize("name", [name for name in known_configs() if name not in DEMO])

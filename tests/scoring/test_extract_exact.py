@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -88,22 +87,21 @@ def test_the_step_that_decided_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "option"),
     [
-        "the answer is " * 15_000,
-        "A " * 100_000,
-        "option B, " * 20_000,
-        "(" * 200_000,
-        "不是" * 100_000,
-        "<think>" * 30_000,
-        "\\boxed{" * 30_000,
-        "B\n" + "x" * 200_000,
+        ("the answer is " * 15_000, None),
+        ("A " * 100_000, "A"),
+        ("option B, " * 20_000, None),
+        ("(" * 200_000, None),
+        ("不是" * 100_000, None),
+        ("<think>" * 30_000, None),
+        ("\\boxed{" * 30_000, None),
+        ("B\n" + "x" * 200_000, "B"),
     ],
 )
-def test_two_hundred_thousand_characters_take_under_two_seconds(answer: str) -> None:
-    began = time.process_time()
-    extract_option(answer, ANIMALS)
-    assert time.process_time() - began < 2
+def test_two_hundred_thousand_characters_are_read(answer: str, option: str | None) -> None:
+    """Anything quadratic in the length runs into the suite's limit for one test."""
+    assert extract_option(answer, ANIMALS) == option
 
 
 def test_the_end_of_a_very_long_answer_is_read() -> None:

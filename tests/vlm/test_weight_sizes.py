@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -61,14 +60,12 @@ def test_list_for_people_marks_what_is_worked_out(capsys: pytest.CaptureFixture[
     assert " 2.3 MiB" in lines["Qwen2-VL-Tiny"] and "~2.3" not in lines["Qwen2-VL-Tiny"]
 
 
-def test_list_is_quick_and_imports_no_torch() -> None:
+def test_list_imports_no_torch() -> None:
     code = (
-        "import sys, time; start = time.process_time()\n"
+        "import sys\n"
         "from vlmeval.cli.main import main\nmain(['list', 'models', '--json'])\n"
-        "print('torch' in sys.modules, 'transformers' in sys.modules, time.process_time() - start, file=sys.stderr)"
+        "print('torch' in sys.modules, 'transformers' in sys.modules, file=sys.stderr)"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    torch, transformers, seconds = done.stderr.split()
+    torch, transformers = done.stderr.split()
     assert (torch, transformers) == ("False", "False")
-    assert float(seconds) < 0.5, f"wall {time.perf_counter() - started:.2f} s"
