@@ -6,4 +6,5 @@ cost_model.py   block + workload -> bytes of weights, KV cache and activations
 partition.py    blocks + cards -> stages, exact for unequal cards
 policy.py       split or not, how many cards a replica, how many replicas
 device_map.py   stages -> device_map; a map given by hand is checked
+dispatch.py     a model on its cards, made to run: where its parts live (homes.py), what is brought over (carrier.py)
 """

@@ -19,7 +19,8 @@ from torch import nn
 from vlmeval.errors import PlacementError
 from vlmeval.placement.detour import HostDetour
 from vlmeval.placement.device_map import DeviceMap
-from vlmeval.placement.dispatch import Device, as_device, undispatch
+from vlmeval.placement.dispatch import undispatch
+from vlmeval.placement.homes import Device, as_device
 from vlmeval.placement.rebalance import Move, Place, ordered
 
 

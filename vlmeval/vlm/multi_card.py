@@ -101,7 +101,7 @@ class MultiCardMixin(CardPlanning):
     def _copy_check(self, replica: Replica) -> frozenset[tuple[Any, Any]]:
         """Pairs of the replica's cards whose direct copies arrive changed, and so go through the host."""
         from vlmeval.placement.copy_check import card_pairs, check_copies
-        from vlmeval.placement.dispatch import as_device
+        from vlmeval.placement.homes import as_device
 
         devices = [as_device(share.card.place, share.card.kind) for share in replica.cards]
         pairs = card_pairs(devices)
