@@ -1,7 +1,8 @@
 """How a model is laid over the cards a machine has: pure planning, before anything is loaded.
 
 profile.py      what planning needs to know of a model: ordered blocks, as plain values
-blocks.py       a model on meta -> that profile (imports torch)
+pieces.py       the module tree of a model, in the order data flows
+blocks.py       a model on meta -> those pieces with their sizes, that profile (imports torch)
 cost_model.py   block + workload -> bytes of weights, KV cache and activations
 partition.py    blocks + cards -> stages, exact for unequal cards
 policy.py       split or not, how many cards a replica, how many replicas
