@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.small_videos import video_mme_row, write_tsv, write_video
-from vlmeval.dataset.registry import dataset_from_config, open_dataset
+from vlmeval.dataset.config_entry import dataset_from_config
+from vlmeval.dataset.registry import open_dataset
 from vlmeval.dataset.video import VideoMCQDataset
 from vlmeval.errors import ConfigError, DatasetError, VideoError
 from vlmeval.types import Index, Prediction, Score

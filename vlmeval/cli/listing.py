@@ -130,6 +130,6 @@ def _size(weight_bytes: int | None, exact: bool) -> str:
 
 
 def _datasets() -> list[dict[str, Any]]:
-    from vlmeval.dataset.registry import dataset_listing
+    from vlmeval.dataset.listing import dataset_listing
 
     return dataset_listing()
