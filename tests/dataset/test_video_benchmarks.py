@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.small_videos import video_mme_row, write_tsv, write_video
-from vlmeval.dataset.config_entry import dataset_from_config
+from vlmeval.dataset.config_entry import resolve_config
 from vlmeval.dataset.registry import open_dataset
 from vlmeval.dataset.video import VideoMCQDataset
 from vlmeval.errors import ConfigError, DatasetError, VideoError
@@ -128,13 +128,13 @@ def test_a_missing_table_is_told_with_where_it_would_be(root: Path) -> None:
 def test_other_frames_are_had_by_a_config_entry(root: Path) -> None:
     write_tsv(root / "Video-MME.tsv", [video_mme_row(0, "v0")])
     entry = {"class": "VideoMME", "path": str(root / "Video-MME.tsv"), "fps": 0.25}
-    dataset = dataset_from_config("slow", entry, data_root=root)
+    dataset = resolve_config("slow", entry, data_root=root).open()
     assert isinstance(dataset, VideoMCQDataset) and dataset.video.fps == 0.25
     for wrong in ({"nframe": 4, "fps": 1.0}, {"nframe": "4"}, {"nframe": True}, {"use_subtitle": True}):
         with pytest.raises(ConfigError, match="slow"):
-            dataset_from_config("slow", {"class": "VideoMME", "path": entry["path"], **wrong}, data_root=root)
+            resolve_config("slow", {"class": "VideoMME", "path": entry["path"], **wrong}, data_root=root).open()
     with pytest.raises(ConfigError, match="for benchmarks of videos"):
-        dataset_from_config("Shapes", {"dataset": "ShapesBench", "nframe": 4}, data_root=root)
+        resolve_config("Shapes", {"dataset": "ShapesBench", "nframe": 4}, data_root=root).open()
 
 
 def test_a_table_without_videos_is_told(root: Path) -> None:

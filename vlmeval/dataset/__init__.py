@@ -1,7 +1,7 @@
 """Benchmarks: TSV files opened without holding them in memory, their prompts, and their scores."""
 
 from vlmeval.dataset.base import Dataset
-from vlmeval.dataset.config_entry import dataset_from_config, resolve_config
+from vlmeval.dataset.config_entry import resolve_config
 from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.known import DatasetSpec, supported_datasets
 from vlmeval.dataset.listing import dataset_listing, dataset_names
@@ -11,7 +11,6 @@ __all__ = [
     "Dataset",
     "DatasetPlan",
     "DatasetSpec",
-    "dataset_from_config",
     "dataset_listing",
     "dataset_names",
     "default_data_root",

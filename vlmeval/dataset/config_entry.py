@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vlmeval.dataset.base import Dataset, checked_rule
+from vlmeval.dataset.base import checked_rule
 from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.known import DatasetSpec, supported_datasets
 from vlmeval.dataset.registry import TRAITS, DatasetPlan, class_named, declared_traits, resolve_dataset
@@ -93,11 +93,6 @@ def _from_url(name: str, url: str, md5: str, root: Path, given: Mapping[str, Any
         spec=own,
         fetch=True,
     )
-
-
-def dataset_from_config(name: str, settings: Mapping[str, object], *, data_root: str | Path | None = None) -> Dataset:
-    """Open what `resolve_config` finds."""
-    return resolve_config(name, settings, data_root=data_root).open()
 
 
 def _text(where: str, settings: Mapping[str, object], key: str) -> str | None:
