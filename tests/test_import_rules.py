@@ -18,7 +18,7 @@ ALLOWED = {
     "errors": set(),
     "types": {"images", "videos", "errors"},
     "images": {"errors", "types"},
-    "videos": {"errors", "images", "video_decoding"},
+    "videos": {"errors", "types", "images", "video_decoding"},
     "video_decoding": {"errors", "images", "videos"},
     "conversation": {"types"},
     "storage": {"errors"},

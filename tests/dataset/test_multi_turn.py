@@ -10,6 +10,7 @@ import pytest
 
 from tests import conversations
 from tests.conversations import HERE, images, rows
+from tests.prompt_parts import text_of
 from vlmeval.conversation import ANSWER, prompt_of_turn, turns_in
 from vlmeval.dataset import resolve_config, resolve_dataset
 from vlmeval.dataset.base import Dataset
@@ -56,7 +57,7 @@ def test_a_turn_without_a_word_is_asked_as_upstream_does(tmp_path: Path) -> None
     cells = {**rows([1])[0], "question": json.dumps([f"{HERE}", "", "why?"])}
     dataset = resolve_dataset(conversations.write(tmp_path / "MMDU.tsv", [cells])).open()
     message = dataset.build_prompt(dataset[0])
-    assert kinds(message) == "i|t|t|" and prompt_of_turn(message, ["x"])[-1]["value"] == ""
+    assert kinds(message) == "i|t|t|" and text_of(prompt_of_turn(message, ["x"])[-1]) == ""
 
 
 @pytest.mark.parametrize(

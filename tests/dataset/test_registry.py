@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import vlmeval
+from tests.prompt_parts import text_of
 from vlmeval.dataset import (
     dataset_listing,
     dataset_names,
@@ -189,7 +190,7 @@ def test_a_benchmark_of_ones_own_is_a_file_and_a_few_lines(tmp_path: Path, serve
     for source in ({"path": str(tmp_path / "any.tsv")}, {"url": f"{server.url}/mine.tsv"}):
         dataset = resolve_config("Counting", {**settings, **source}).open()
         assert (dataset.name, dataset.scorable, dataset[0].answer) == ("Counting", True, "7")
-        assert dataset.build_prompt(dataset[0])[-1]["value"] == "How many? In digits."
+        assert text_of(dataset.build_prompt(dataset[0])[-1]) == "How many? In digits."
 
 
 def test_a_rule_tells_the_kind_where_no_class_does(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from vlmeval.errors import ImageError
 from vlmeval.hardware import cpu_cores, parse_cards
 from vlmeval.images import ImageSource
-from vlmeval.types import Message
+from vlmeval.types import ImagePart
 from vlmeval.vlm import batch_limits, card_planning
 from vlmeval.vlm.batch_limits import FILL, MOST_ON_CARDS, MOST_ON_CPU, TOKENS_ON_CPU, host_bytes
 from vlmeval.vlm.llama_vision import LlamaVision
@@ -136,5 +136,5 @@ def test_an_unreadable_image_counts_as_the_largest(
     def read() -> bytes:
         raise ImageError("gone")
 
-    broken = model.prompt_size([Message(type="image", value=ImageSource(digest="x", name="row 3", read=read))])
+    broken = model.prompt_size([ImagePart(type="image", value=ImageSource(digest="x", name="row 3", read=read))])
     assert broken.images.vision_tokens >= asked(model, 300, 300).images.vision_tokens > 0

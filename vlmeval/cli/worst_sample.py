@@ -119,7 +119,7 @@ def _wording(model: BaseModel, dataset: Dataset) -> Callable[[Sample], str]:
 
 
 def _text(message: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(str(part["value"]) for part in message if part["type"] == "text")
+    return "\n".join(part["value"] for part in message if part["type"] == "text")
 
 
 def _told(seen: SamplesSeen, longest: Longest, asked: Asked) -> list[str]:

@@ -24,7 +24,7 @@ class MMMUDataset(ImageMCQDataset):
 
     def build_prompt(self, sample: Sample) -> list[Message]:
         images_first = super().build_prompt(sample)
-        pieces = _MARKER.split(str(images_first[-1]["value"]))
+        pieces = _MARKER.split(self.build_text(sample))
         if len(pieces) == 1:
             return images_first
         message: list[Message] = [{"type": "text", "value": pieces[0]}]

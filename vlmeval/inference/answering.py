@@ -19,7 +19,7 @@ from vlmeval.inference import ladder
 from vlmeval.inference.batches import plan_pieces
 from vlmeval.inference.fingerprint import prompt_fingerprint
 from vlmeval.inference.journal import Journal
-from vlmeval.types import Answer, Index, Message, Prediction, Sample, Task
+from vlmeval.types import Answer, Index, Message, Prediction, Sample, Task, TextPart
 from vlmeval.vlm.base import BaseModel
 
 Answers = Callable[[], list[Answer]]
@@ -87,7 +87,7 @@ def requests(model: BaseModel, benchmark: Benchmark, samples: Iterable[Sample]) 
             except ImageError as error:
                 sample = replace(sample, image_error=str(error))
         if sample.image_error:
-            message = [Message(type="text", value=sample.image_error)]
+            message = [TextPart(type="text", value=sample.image_error)]
         yield Request(sample=sample, message=message, fingerprint=prompt_fingerprint(message))
 
 

@@ -11,20 +11,23 @@ from vlmeval.images import ImageSource, file_source
 from vlmeval.videos import VideoSource
 
 if TYPE_CHECKING:
-    from vlmeval.types import Message
+    from vlmeval.types import ImageValue, Message, VideoValue
 
 
 def prompt_fingerprint(message: Sequence[Message]) -> str:
     """Identifies a prompt: its texts, roles and the content of its images and videos, in order."""
     digest = hashlib.sha256()
     for part in message:
-        value = part.get("value", "")
-        content = value if part["type"] in ("text", "answer") else _content_digest(value)
+        content = ""
+        if part["type"] == "text":
+            content = part["value"]
+        elif part["type"] != "answer":
+            content = _content_digest(part["value"])
         digest.update(json.dumps([part["type"], part.get("role", "user"), content], ensure_ascii=True).encode())
     return digest.hexdigest()[:24]
 
 
-def _content_digest(value: Any) -> str:
+def _content_digest(value: ImageValue | VideoValue) -> str:
     if isinstance(value, ImageSource):
         return value.digest
     if isinstance(value, VideoSource):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from vlmeval.errors import RefusedError, SampleError
-from vlmeval.types import Answer, Message
+from vlmeval.types import Answer, Message, TextPart
 
 
 class TextModel(Protocol):
@@ -34,7 +34,7 @@ class LocalJudge:
         with self._lock:
             self._model.load()
             try:
-                reply = self._model.generate_batch([[Message(type="text", value=prompt)]])[0].text
+                reply = self._model.generate_batch([[TextPart(type="text", value=prompt)]])[0].text
             except SampleError as error:
                 raise RefusedError(f"judge {self.name}: {error}") from error
         if not reply.strip():

@@ -89,9 +89,9 @@ class BatchLimits(MultiCardMixin, BaseModel):
     def _size_of(self, message: Sequence[Message], task: Task | None) -> PromptSize:
         """Of what the model is given in one call."""
         answers = sum(part["type"] == "answer" for part in message)
-        images: list[Any] = [part["value"] for part in message if part["type"] == "image"]
+        images = [part["value"] for part in message if part["type"] == "image"]
         videos = [video_source(part["value"]) for part in message if part["type"] == "video"]
-        text = "".join(str(part["value"]) for part in message if part["type"] == "text")
+        text = "".join(part["value"] for part in message if part["type"] == "text")
         keys = [image_key(value) for value in images]
         tokens = self._cut(keys, images, self.image_limits(task)) if images else ImageTokens()
         marks = 0
