@@ -34,6 +34,8 @@ class Member:
     doubtful: list[tuple[int, int, Prediction]] = field(default_factory=list)
     """Answers that its model may yet take back: dataset, row and what is recorded once it does not."""
     is_settling: bool = False
+    not_counted: int = 0
+    """Pieces that it has answered to the last row, and not said yet that its counts are of them too."""
     is_deaf: bool = False
     """Whether a piece could not be handed to it: it is to be lost."""
     is_gone: bool = False

@@ -91,7 +91,7 @@ class Coordinator:
         self._intake = Intake(queue, sink, self._roll, self._callers.members)
         self._watchman = Watchman(self._callers, self._limits)
         with signals_go_to(self._interrupts):
-            while not queue.is_done or self._intake.is_in_doubt():
+            while not queue.is_done or self._intake.is_in_doubt() or self._intake.is_uncounted():
                 self._listen()
                 if self._watchman.is_due:
                     self._tend()
@@ -136,6 +136,8 @@ class Coordinator:
     def _obey(self, member: Member, message: Mapping[str, Any]) -> None:
         kind = message["type"]
         self._roll.told(member.number, message)
+        if "stamp" in message:
+            self._sink.stamped(self._callers.name(member), message["stamp"])
         if kind == "answer":
             self._take_answer(member, message)
         elif kind == "facts":
@@ -148,8 +150,8 @@ class Coordinator:
             self._dealer.take_back(member, message["pieces"])
         elif kind == "settled":
             self._intake.settle(member, keep=bool(message["keep"]))
-        elif kind == "stamp":
-            self._sink.stamped(self._callers.name(member), message["stamp"])
+        elif kind == "done":
+            member.not_counted -= 1
         elif kind == "bug":
             member.bug = str(message["text"])
         elif kind == "error":

@@ -8,9 +8,13 @@ from typing import Any, Protocol
 
 from vlmeval.inference.callers import Member
 from vlmeval.inference.journal import from_record
+from vlmeval.inference.processes import is_stopped
 from vlmeval.inference.queue import Piece, WorkQueue
 from vlmeval.inference.roll import Roll
 from vlmeval.types import Prediction
+
+COUNTS_S = 2.0
+"""How long, once all is answered, replicas are given to say what they counted; it takes them milliseconds."""
 
 
 class Recording(Protocol):
@@ -29,6 +33,7 @@ class Intake:
         self._recording = recording
         self._roll = roll
         self._members = members
+        self._done_at: float | None = None
 
     def take(self, member: Member, message: Mapping[str, Any]) -> tuple[Piece, float] | None:
         """One answer. The piece it ends and the seconds that took, if it is the last of one."""
@@ -40,6 +45,7 @@ class Intake:
             self.settle(member, keep=True)
         if self._queue.held(member.number) is piece:
             return None
+        member.not_counted += 1
         return piece, time.monotonic() - member.since
 
     def settle(self, member: Member, *, keep: bool) -> None:
@@ -56,6 +62,16 @@ class Intake:
             if self._queue.is_done and not member.is_settling:
                 member.is_settling = member.say({"type": "settle"})
         return bool(waiting)
+
+    def is_uncounted(self) -> bool:
+        """Whether a replica that lives has still to say what it counted while it answered its last piece.
+
+        One that was stopped will not say, and after a moment nobody is waited for."""
+        if not self._queue.is_done:
+            return False
+        self._done_at = self._done_at or time.monotonic()
+        late = [member for member in self._members.values() if member.not_counted and not is_stopped(member.pid)]
+        return bool(late) and time.monotonic() - self._done_at < COUNTS_S
 
     def forget(self, member: Member) -> None:
         """It is lost, and with it what it was in doubt about: those rows are answered again."""
