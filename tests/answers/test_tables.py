@@ -20,7 +20,7 @@ from vlmeval.report.tables import write_table
 HARD = [
     "None", "NA", "N/A", "nan", "null", "", "007", "3.0", "1e5", "TRUE", "=1+1", "=cmd|' /C calc'!A0", "+1", "-x", "@f",
     "#N/A", "  blanks  ", "two\nlines", 'quote "', "tab\there", "a,b;c", "中文（B）。", "\u202eabc\u202c", "\u2028",
-    "_x0041_", "'quoted", "😀" * 3,
+    "_x0041_", "'quoted", "😀" * 3, "\rcarriage", "a\rb", "a\r\nb", "_x000D_", "_x005F_x000D_", "__x0001_",
 ]  # fmt: skip
 """Texts that a spreadsheet, pandas or the csv module is known to turn into something else."""
 
@@ -36,13 +36,13 @@ def test_what_our_writers_write_is_read_back_as_the_same_text(tmp_path: Path, fm
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(), min_size=1, max_size=8))
-def test_any_text_comes_back_from_xlsx_and_json_but_for_line_ends(tmp_path: Path, texts: list[str]) -> None:
-    """XML knows one line end. A lone half of a surrogate pair stays the escape that it is written as."""
+def test_any_text_comes_back_from_xlsx_and_json(tmp_path: Path, texts: list[str]) -> None:
+    """But for a lone half of a surrogate pair, which stays the escape that it is written as."""
     for fmt in ("xlsx", "json"):
         rows: list[list[str | int]] = [[number, text] for number, text in enumerate(texts)]
         path = write_table(tmp_path / "t", ["index", "prediction"], rows, fmt).path  # type: ignore[arg-type]
         read = [row[1] for row in read_table(path).rows]
-        assert read == [t.replace("\r\n", "\n").replace("\r", "\n") if fmt == "xlsx" else t for t in texts]
+        assert read == texts
 
 
 def test_an_answer_of_200_000_characters_is_read_whole_from_csv_tsv_and_json(tmp_path: Path) -> None:
@@ -114,6 +114,9 @@ def test_a_damaged_or_hostile_xlsx_is_told(tmp_path: Path, sheet: str, said: str
         ("a.csv", b"index,index\n1,2\n", "named twice: index"),
         ("a.csv", b"index,prediction\n1,\xff\n", "line 2: not UTF-8"),
         ("a.csv", "index,prediction\n".encode("utf-16"), "UTF-16"),
+        ("a.csv", "index,prediction\n".encode("utf-16-le"), "UTF-16"),
+        ("a.csv", "index,prediction\n".encode("utf-16-be"), "UTF-16"),
+        ("a.json", b'{"index": [1, 2], "prediction": ["A"]}', "different lengths: index 2, prediction 1"),
         ("a.json", b"[1, 2]", "no list of records"),
         ("a.json", b"{", "line 1: no JSON"),
         ("a.jsonl", b'{"index": 1}\n{"index"\n', "line 2: no JSON"),
@@ -136,10 +139,25 @@ def test_json_may_be_records_or_answers_by_index_or_columns(tmp_path: Path) -> N
         [{"index": 7, "prediction": 1.50}, {"index": "007", "prediction": None}],
         {"7": 1.50, "007": None},
         {"index": {"0": 7, "1": "007"}, "prediction": {"0": 1.50, "1": None}},
+        {"index": [7, "007"], "prediction": [1.50, None]},
     ]
     for form in forms:
         (tmp_path / "a.json").write_text(json.dumps(form).replace("1.5", "1.50"))
         assert [list(row) for row in read_table(tmp_path / "a.json").rows] == [["7", "1.50"], ["007", ""]]
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "said"),
+    [
+        ("a.csv", "index;prediction", "semicolons: save it with commas"),
+        ("a.csv", "index\tprediction", "tabs: call it .tsv"),
+        ("a.tsv", "index,prediction", "commas: call it .csv"),
+    ],
+)
+def test_a_table_with_another_separator_is_told_what_to_do(tmp_path: Path, name: str, header: str, said: str) -> None:
+    (tmp_path / name).write_text(f"{header}\n")
+    with pytest.raises(DatasetError, match=said):
+        read_table(tmp_path / name).column("index")
 
 
 def test_a_missing_column_names_those_there_are(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ MAX_XML_BYTES = 2**31
 """More than this unpacked is no table of answers but an attempt to fill the memory."""
 MAX_COLUMNS = 16_384
 _CHUNK_BYTES = 2**20
-_ESCAPE = re.compile("_x(00[01][0-9A-F]|FFF[EF])_")
-"""Only control characters: writers other than Excel leave a literal `_x0041_` as it is."""
+_ESCAPE = re.compile("_x(00[01][0-9A-F]|FFF[EF])_|_x(005F)_(?=x[0-9A-Fa-f]{4}_)")
+"""Only control characters, and what makes of an escape a text: writers other than Excel leave a literal `_x0041_` as it
+is."""
 
 
 def read_xlsx(path: Path) -> list[list[str]]:
@@ -222,4 +223,4 @@ class _Sheet:
 
 def unescaped(text: str) -> str:
     """`_x000D_` as the character it stands for."""
-    return _ESCAPE.sub(lambda hit: chr(int(hit.group(1), 16)), text) if "_x" in text else text
+    return _ESCAPE.sub(lambda hit: chr(int(hit.group(1) or hit.group(2), 16)), text) if "_x" in text else text

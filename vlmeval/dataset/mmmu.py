@@ -33,6 +33,15 @@ class MMMUDataset(ImageMCQDataset):
             message.append({"type": "text", "value": text})
         return message
 
+    def _why_no_answers(self) -> str:
+        """The test split as it is published has `?` where the answers were."""
+        told = super()._why_no_answers()
+        unknown = list(self._index.column(self.answer_column).values()).count("?") if not told else 0
+        if not unknown:
+            return told
+        note = f"; {self._answer_note}" if self._answer_note else ""
+        return f"column {self.answer_column!r} is '?' in {unknown} of {len(self)} rows{note}"
+
     def _with_images(self, row: IndexedRow, sample: Sample) -> Sample:
         """A marker without its image is told as a missing image is: the sample fails, the run goes on."""
         sample = super()._with_images(row, sample)
