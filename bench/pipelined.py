@@ -64,7 +64,7 @@ def measure(name: str, counts: Sequence[int], samples: int, side: int, new_token
     print("| in flight | samples/s | times one | same answers | peak GiB | estimated times one |\n" + "|---" * 6 + "|")
     one: tuple[list[Any], float] | None = None
     for count, estimate in zip(counts, estimated, strict=True):
-        model.wave_peaks.clear()
+        model.wave_peaks = {}
         found, seconds = answers(model, batches, count)
         one = one or (found, seconds)
         same = sum(_text(a) == _text(b) for a, b in zip(found, one[0], strict=True))
