@@ -91,13 +91,19 @@ def _prefixes(name: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(len(parts) - 1, -1, -1)]
 
 
-def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every parameter and buffer in the order of the modules, tied ones under each of their names."""
+def held_tensors(model: nn.Module, *, attributes: bool = False) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Every parameter and buffer in the order of the modules, tied ones under each of their names: its name, the dict
+    that holds it, and its key there. With `attributes` also tensors that a module keeps as neither."""
     for module_name, module in model.named_modules(remove_duplicate=False):
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    yield f"{module_name}.{name}" if module_name else name, tensor
+        held: list[dict[str, Any]] = [module._parameters, module._buffers]
+        for own in [*held, module.__dict__] if attributes else held:
+            for key, value in own.items():
+                if isinstance(value, torch.Tensor):
+                    yield f"{module_name}.{key}" if module_name else key, own, key
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    return ((name, own[key]) for name, own, key in held_tensors(model))
 
 
 def _mapped(devices: Mapping[str, torch.device], name: str) -> torch.device | None:
