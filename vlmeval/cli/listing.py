@@ -83,7 +83,7 @@ def _print_table(shown: Sequence[Mapping[str, Any]], width: int) -> None:
     Console(soft_wrap=False, width=width).print(table, markup=False)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 

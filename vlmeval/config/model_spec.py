@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from vlmeval.errors import ConfigError, UnknownNameError
@@ -64,7 +65,7 @@ def load_model_class(class_path: str) -> type[BaseModel]:
     return found
 
 
-def _import_module(name: str) -> Any:
+def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

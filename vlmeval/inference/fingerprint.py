@@ -48,5 +48,5 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     ]
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=str)
