@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 TaskType = Literal["MCQ", "Y/N", "VQA", "MT"]
 """Choices, yes or no, words, or a conversation of several turns."""
+Level = Literal["overall", "l2-category", "category"]
+"""What a metric is taken over."""
 Layout = Literal["choices", "yes_no", "words", "ocrbench", "turns"]
 """Which of upstream's result files a score is written to."""
 Index = Union[int, str]
@@ -165,7 +167,7 @@ class Metric:
     count: int
     split: str = "none"
     interval: tuple[float, float] | None = None
-    level: Literal["overall", "l2-category", "category"] = "overall"
+    level: Level = "overall"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ def kinds(message: list[Any]) -> str:
 
 
 def test_a_file_called_mmdu_is_that_benchmark_and_its_turns_are_in_order(mmdu: Dataset) -> None:
-    assert isinstance(mmdu, MMDUDataset) and mmdu.task.type == "MT" and mmdu.needs_judge
+    assert isinstance(mmdu, MMDUDataset) and mmdu.task.type == "MT" and mmdu.rule and mmdu.rule.judge
     prompts = [mmdu.build_prompt(sample) for sample in mmdu]
     assert " ".join(map(kinds, prompts)) == "it|t|t| titit|tit| it|it|t|t| iit|t| it|"
     assert [turns_in(message) for message in prompts] == list(conversations.TURNS.values())

@@ -112,11 +112,6 @@ class Dataset:
         """Empty if every row has an answer to be scored by, else what is missing: then only a server can score."""
         return self._why_no_answers()
 
-    @property
-    def needs_judge(self) -> bool:
-        """Whether its rule leaves answers that only a judge can read."""
-        return self.rule is not None and bool(self.rule.judge)
-
     def with_judge(self) -> Self:
         """The same benchmark where a judge will be asked: one that needs a judge becomes scorable."""
         judged = copy.copy(self)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmeval.images import ImageSource, file_source
+from vlmeval.images import image_key
 from vlmeval.videos import VideoSource
 
 if TYPE_CHECKING:
@@ -28,15 +28,9 @@ def prompt_fingerprint(message: Sequence[Message]) -> str:
 
 
 def _content_digest(value: ImageValue | VideoValue) -> str:
-    if isinstance(value, ImageSource):
-        return value.digest
     if isinstance(value, VideoSource):
         return value.key
-    if isinstance(value, str):
-        from pathlib import Path
-
-        return value if "://" in value else file_source(Path(value)).digest
-    return hashlib.sha256(f"{value.mode}{value.size}".encode() + value.tobytes()).hexdigest()
+    return value if isinstance(value, str) and "://" in value else image_key(value)
 
 
 def settings_fingerprint(settings: Mapping[str, Any]) -> str:
