@@ -64,7 +64,10 @@ class AutoVLM(TransformersModel):
     @property
     def runs_remote_code(self) -> bool:
         """Whether the checkpoint's own Python code runs."""
-        return self.trust_remote_code and self.checkpoint is not None and self.class_name.startswith("AutoModel")
+        if not self.trust_remote_code:
+            return False
+        _ = self.checkpoint  # `class_name` is found when it is opened
+        return self.class_name.startswith("AutoModel")
 
     def planning_profile(self) -> ModelProfile | None:
         """Blocks derived from the model on meta; None where the checkpoint's own code runs: it is not looked into."""
