@@ -36,11 +36,8 @@ def test_a_journal_whose_folder_is_removed_meanwhile_ends_the_run(
     monkeypatch.setattr("vlmeval.inference.journal.SYNC_INTERVAL_S", 0.0 if after == 1 else 3600.0)
     folder = tmp_path / "run"
     folder.mkdir()
-    appended = []
-    with (
-        pytest.raises(StorageError, match=r"j\.jsonl was removed or moved away"),
-        Journal(folder / "j.jsonl") as journal,
-    ):
+    appended, path = [], folder / "j.jsonl"
+    with pytest.raises(StorageError, match=r"j\.jsonl was removed or moved away"), Journal(path) as journal:
         for index in range(3):
             journal.append(prediction(index))
             appended.append(index)

@@ -69,8 +69,8 @@ class Journal:
             os.stat(self.path)
         except FileNotFoundError as error:
             raise StorageError(
-                f"{self.path} was removed or moved away while the run wrote to it, and its answers with it; put it back "
-                "where it was, if it is anywhere, and start the same command again"
+                f"{self.path} was removed or moved away while the run wrote to it, and its answers with it; put it "
+                "back where it was, if it is anywhere, and start the same command again"
             ) from error
 
     def _write(self, data: bytes) -> None:
