@@ -315,7 +315,8 @@ def test_what_a_stopped_replica_has_in_hand_goes_to_others_too() -> None:
         helper.join(5)
 
 
-def test_ctrl_c_takes_back_what_is_in_hand() -> None:
+@pytest.mark.parametrize("signals", [1, 2], ids=["once", "told by the terminal and by a launcher at once"])
+def test_ctrl_c_takes_back_what_is_in_hand(signals: int) -> None:
     with desk(1) as at:
         connection, seen = greet(at.address, 0, ahead=1), list[dict[str, Any]]()
 
@@ -323,7 +324,8 @@ def test_ctrl_c_takes_back_what_is_in_hand() -> None:
             for message in connection.messages():
                 seen.append(message)
                 if message["type"] == "piece" and len(seen) == 2:
-                    at.coordinator._interrupts(2, None)
+                    for _ in range(signals):
+                        at.coordinator._interrupts(2, None)
                 if message["type"] == "give_back":
                     connection.send({"type": "given_back", "pieces": seen[1:2]})
                     answer(connection, 0)
@@ -337,6 +339,7 @@ def test_ctrl_c_takes_back_what_is_in_hand() -> None:
         thread.join(5)
     assert list(at.notes.records) == [0]
     assert [message["rows"] for message in seen if message["type"] == "piece"] == [[0], [1]]
+    assert [line for line in at.notes.lines if line.startswith("SIGINT: finishing what 1 replica")]
 
 
 def test_whoever_watches_is_told_what_every_replica_is_at_and_what_waits() -> None:

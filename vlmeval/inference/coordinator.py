@@ -225,10 +225,10 @@ class Coordinator:
         waited_s = time.monotonic() - first_at
         if not busy or self._interrupts.at_once or waited_s > self._limits.interrupt_s:
             raise KeyboardInterrupt
-        if len(self._interrupts.names) == 1:
-            self._interrupts.names.append("")
+        if not self._interrupts.is_heeded:
+            self._interrupts.is_heeded = True
             self._sink.say(
-                f"{self._interrupts.names[0]}: finishing what {busy} replicas are at, for at most "
+                f"{self._interrupts.name}: finishing what {busy} replicas are at, for at most "
                 f"{self._limits.interrupt_s:.0f} s; once more stops at once"
             )
             self._dealer.ask_back_all()
