@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from vlmeval.scoring.exact_answer import Answer
 from vlmeval.scoring.exact_denial import is_denied, is_denied_after
 from vlmeval.scoring.exact_options import SHORT_WORDS, Mention, OptionTexts, content_words
 from vlmeval.scoring.exact_text import folded
@@ -40,28 +41,27 @@ def is_telling(text: str, mention: Mention, options: Mapping[str, str]) -> bool:
     return lowered != "right" or not _AGREED.search(text[: mention.end])
 
 
-def only_text(text: str, stated: list[Mention], found: list[Mention], known: OptionTexts) -> Match | None:
+def only_text(answer: Answer, stated: list[Mention], found: list[Mention], known: OptionTexts) -> Match | None:
     """The only option mentioned, unless all the words that tell another one from the rest are in the text as well."""
     said = only(stated, "text")
     if said is None:
         return None
     named = {m.label for m in found}
-    lowered = text.lower()
     for label, words in known.content.items():
-        if len(words) > 1 and label not in named and any(map(lowered.__contains__, words)):
-            here, more = content_words(text), words - known.content[said.label or ""]
+        if len(words) > 1 and label not in named and any(map(answer.lowered.__contains__, words)):
+            here, more = content_words(answer.text), words - known.content[said.label or ""]
             for needed, new in ((known.telling(label), known.telling(label)), (words, more)):
-                if new and needed <= here and (len(new) > 1 or _is_one_of_several(text, stated)):
+                if new and needed <= here and (len(new) > 1 or _is_one_of_several(answer.text, stated)):
                     return None
-    return None if _letter_is_denied(text, said.label or "") else said
+    return None if _letter_is_denied(answer, said.label or "") else said
 
 
-def _letter_is_denied(text: str, label: str) -> bool:
+def _letter_is_denied(answer: Answer, label: str) -> bool:
     """`It can't be D, for lions have manes` says nothing of the lion."""
-    if label not in text:
+    if label.lower() not in answer.words:
         return False
-    letters = re.finditer(rf"(?<![A-Za-z0-9]){re.escape(label)}(?![A-Za-z0-9'])", text)
-    return any(is_denied(text, hit.start()) or is_denied_after(text, hit.end()) for hit in letters)
+    letters = re.finditer(rf"(?<![A-Za-z0-9]){re.escape(label)}(?![A-Za-z0-9'])", answer.text)
+    return any(is_denied(answer, hit.start()) or is_denied_after(answer.text, hit.end()) for hit in letters)
 
 
 def _is_one_of_several(text: str, stated: list[Mention]) -> bool:

@@ -1,0 +1,30 @@
+"""Letters and options gone through one after the other, for the protocol `exact`. Ours, no outside source."""
+
+from __future__ import annotations
+
+import re
+
+from vlmeval.scoring.exact_options import Mention
+
+_LISTED_LINE = re.compile(r"^[ \t]*[(\[]?([A-Z])[)\].:,](?=[ \t]*\S)", re.MULTILINE)
+_BARE_LINE = re.compile(r"^[ \t]*(?:\d+[.)][ \t]*)?[(\[]?([A-Z])[)\].,]*[ \t]*$", re.MULTILINE)
+_LISTED = re.compile(r"(?<![A-Za-z])[(\[]?([A-Z])[)\].:,]*\s+")
+
+
+def lists_options(text: str) -> bool:
+    """Whether several lines begin with different letters, as when the question is repeated or gone through."""
+    return "\n" in text and len(set(_LISTED_LINE.findall(text))) > 1
+
+
+def lists_letters(text: str) -> bool:
+    """Whether several lines are nothing but a letter, and not the same."""
+    return "\n" in text and len(set(_BARE_LINE.findall(text))) > 1
+
+
+def lists_texts(text: str, found: list[Mention]) -> bool:
+    """Whether several options stand in one line with letter and text: `A) cat B) dog`."""
+    if len(found) < 2:
+        return False
+    line = text.partition("\n")[0]
+    starts = {m.start: m.label for m in found}
+    return len({hit.group(1) for hit in _LISTED.finditer(line) if starts.get(hit.end()) == hit.group(1)}) > 1
