@@ -47,8 +47,8 @@ def only_text(answer: Answer, stated: list[Mention], found: list[Mention], known
     if said is None:
         return None
     named = {m.label for m in found}
-    for label, words in known.content.items():
-        if len(words) > 1 and label not in named and any(map(answer.lowered.__contains__, words)):
+    for label, words in known.long:
+        if label not in named and any(map(answer.lowered.__contains__, words)):
             here, more = content_words(answer.text), words - known.content[said.label or ""]
             for needed, new in ((known.telling(label), known.telling(label)), (words, more)):
                 if new and needed <= here and (len(new) > 1 or _is_one_of_several(answer.text, stated)):

@@ -25,7 +25,7 @@ _WORD = re.compile(
 )
 _LATIN_WORD = re.compile("[a-z]+")
 """All that `_WORD` finds in small ASCII letters without digits and apostrophes, and faster."""
-_NO_LETTER_ALONE = b"0123456789'"
+_HAS_DIGIT = re.compile("[0-9]").search
 _OPERATOR_BEHIND = re.compile(r"\s?[-+*/×÷^]\s?\d")
 _OPERATOR_BEFORE = re.compile(r"\d\s?[-+*/×÷^]\s?$")
 _NUMBERED = re.compile(
@@ -85,6 +85,8 @@ class OptionTexts(NamedTuple):
     """The labels, in small letters."""
     most_words: int
     """How many words of Latin letters and digits the longest option has."""
+    long: Sequence[tuple[str, frozenset[str]]]
+    """`content` of the options of more than one word."""
 
     def telling(self, label: str) -> frozenset[str]:
         """The words that only this option has; none for an option of one word."""
@@ -114,13 +116,15 @@ def _option_texts(options: tuple[tuple[str, str], ...]) -> OptionTexts:
         for folded in option.folded:
             labels_of.setdefault(folded, []).append(label)
     short = [(word, label) for label, text in options if (word := text.strip().lower()) in SHORT_WORDS]
+    content = {label: option.content for label, option in read.items()}
     return OptionTexts(
         labels_of,
         [(label, form) for label, option in read.items() for form in option.forms],
-        {label: option.content for label, option in read.items()},
+        content,
         sorted(short, key=lambda item: -len(item[0])),
         frozenset(map(str.lower, read)),
         max((option.latin_words for option in read.values()), default=0),
+        [(label, words) for label, words in content.items() if len(words) > 1],
     )
 
 
@@ -151,20 +155,15 @@ def _content(words: Sequence[str]) -> frozenset[str]:
 def mentions(answer: Answer, known: OptionTexts) -> list[Mention]:
     """Every mention of an option's text in the answer, without those inside a longer one."""
     lowered = answer.lowered
-    likely = [item for item in known.forms if item[1].stem in lowered]
+    likely = [item for item in known.forms if item[1][1] in lowered]
     if not likely:
         return []
-    latin = answer.is_ascii and len(lowered.encode().translate(None, _NO_LETTER_ALONE)) == len(lowered)
+    latin = answer.is_ascii and "'" not in lowered and not _HAS_DIGIT(lowered)
     if latin:
         likely = [item for item in likely if item[1].latin]
-        plainly = [
-            Mention(label, *place)
-            for label, form in likely
-            if answer.words.issuperset(form.words)
-            for place in _places(answer.spaced, form.words)
-        ]
+        plainly = _plainly(answer, likely)
         if plainly or not likely:
-            return _without_inner(plainly)
+            return plainly
     hits = list((_LATIN_WORD if latin else _WORD).finditer(lowered))
     said = [hit.group() for hit in hits]
     found = list(_find(said, likely)) or list(_find(said, likely, _singular))
@@ -194,17 +193,22 @@ def _without_inner(spans: list[Mention]) -> list[Mention]:
     return [m for m in spans if not any(_inside(m, other) for other in spans)]
 
 
-def _places(spaced: str, words: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    """From where to where `words` stand in a row in a text of Latin letters, given with blanks for all else."""
-    first = f" {words[0]} "
-    at = spaced.find(first)
-    while at >= 0:
-        end: int | None = at + len(first) - 1
-        for word in words[1:]:
-            end = _end_of_next(spaced, end, word) if end is not None else None
-        if end is not None:
-            yield at, end - 1  # a blank was put before the text
-        at = spaced.find(first, at + 1)
+def _plainly(answer: Answer, likely: Sequence[tuple[str, Form]]) -> list[Mention]:
+    """Where the words of an option stand in a row in a text of nothing but Latin letters and marks."""
+    spaced, made = answer.spaced, []
+    for label, (words, _, _) in likely:
+        if not answer.words.issuperset(words):
+            continue
+        first = f" {words[0]} "
+        at = spaced.find(first)
+        while at >= 0:
+            end: int | None = at + len(first) - 1
+            for word in words[1:]:
+                end = _end_of_next(spaced, end, word) if end is not None else None
+            if end is not None:
+                made.append(Mention(label, at, end - 1))  # a blank was put before the text
+            at = spaced.find(first, at + 1)
+    return _without_inner(made)
 
 
 def _end_of_next(spaced: str, end: int, word: str) -> int | None:

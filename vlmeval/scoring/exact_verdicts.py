@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from string import ascii_lowercase
 
 from vlmeval.scoring.exact_answer import Answer
 from vlmeval.scoring.exact_denial import is_denied
@@ -45,6 +46,7 @@ _LEADING_GOES_ON = re.compile(
 )
 _YES_BEHIND = re.compile(r":\s*\w+$")
 _LETTER = re.compile(r"(?<![A-Za-z0-9])(?:[A-Zb-z]|a(?![ \t]+[A-Za-z]))(?![A-Za-z0-9])")
+_LETTERS = frozenset(ascii_lowercase)
 _ARTICLE = re.compile(r"a[ \t]+[A-Za-z]")
 
 
@@ -54,7 +56,7 @@ def lone_letters(answer: Answer) -> list[int]:
     if not answer.is_ascii:
         return [hit.start() for hit in _LETTER.finditer(text)]
     places = []
-    for letter in {word for word in answer.words if len(word) == 1 and word.isalpha()}:
+    for letter in answer.words & _LETTERS:
         alone = f" {letter} "
         at = answer.spaced.find(alone)
         while at >= 0:
@@ -84,7 +86,7 @@ def _has_short_words(options: Mapping[str, str]) -> bool:
 def all_but(answer: Answer, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """`All but B are wrong`, `除了B都不对`: (character, letter)."""
     for hit in _ALL_BUT.finditer(answer.lowered):
-        letter = (hit.group(1) or hit.group(2)).upper()
+        letter = answer.text[slice(*hit.span(hit.lastindex or 1))]
         if letter in options:
             yield hit.start(), letter
 

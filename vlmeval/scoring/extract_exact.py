@@ -40,6 +40,9 @@ _ANSWER_TAG = re.compile(
 )
 _ANSWER_KEY = re.compile(r"""["'](?:final_)?(?:answer|choice|option)["']\s*:\s*["']([^"']*)["']""", re.IGNORECASE)
 _BEFORE_LETTER = re.compile(r"\W*(?:\d{1,2}[.)]\s+)?\W*")
+_NO_WORD = "".join(chr(code) for code in range(128) if not chr(code).isalnum() and chr(code) != "_")
+_SHORT = 24
+"""Up to this length an answer is tried as a letter or text before anything is looked up in it; changes no result."""
 _LETTER_WORDS = frozenset({"option", "choice", "letter"})
 """What a letter may be written together with at the end of an answer, as in `optionB`."""
 _LABEL_WORD = re.compile(
@@ -97,32 +100,45 @@ def match_option(answer: str | None, options: Mapping[str, str]) -> Match:
     if boxed:
         marked = Answer(boxed[-1])
         return _read_marked(marked, options, known) or Match(None, "what is marked as the answer is no option")
+    if len(text) <= _SHORT:
+        return _read_bare(text, options, known) or _read_prose(Answer(text), options, known)
     said = Answer(text)
-    return _read_bare(said, options, known) or _read_prose(said, options, known)
+    bare = _read_bare(text, options, known) if _may_be_bare(said, known) else None
+    return bare or _read_prose(said, options, known)
 
 
-def _read_bare(answer: Answer, options: Mapping[str, str], known: OptionTexts) -> Match | None:
+def _may_be_bare(answer: Answer, known: OptionTexts) -> bool:
+    """Whether it is worth trying if the whole text is a letter or an option's text."""
+    said = answer.said
+    return (
+        not answer.is_ascii
+        or len(said) <= known.most_words
+        or len(said[-1]) == 1
+        or said[-1][:-1] in _LETTER_WORDS
+        or said[0] in known.letters
+    )
+
+
+def _read_bare(text: str, options: Mapping[str, str], known: OptionTexts) -> Match | None:
     """The whole text as a letter, an option's text, or both."""
-    text, said = answer.text, answer.said
-    if not answer.is_ascii or not said or len(said[-1]) == 1 or said[-1][:-1] in _LETTER_WORDS:
-        word = _LABEL_WORD.fullmatch(_within(text))
-        if word and word.group(1).upper() in options:
-            return Match(word.group(1).upper(), "letter")
-    if not answer.is_ascii or len(said) <= known.most_words:
-        whole = folded(text)
-        same = known.labels_of.get(whole) if whole else None
-        if same:
-            return Match(same[0], "text") if len(same) == 1 else None
-    if said and said[0] in known.letters:
-        both = _LETTER_AND_TEXT.match(text)
-        if both and both.group(1) in options and folded(both.group(2)) == folded_option(options[both.group(1)]):
-            return Match(both.group(1), "letter and text")
+    word = _LABEL_WORD.fullmatch(_within(text))
+    if word and word.group(1).upper() in options:
+        return Match(word.group(1).upper(), "letter")
+    whole = folded(text)
+    same = known.labels_of.get(whole) if whole else None
+    if same:
+        return Match(same[0], "text") if len(same) == 1 else None
+    both = _LETTER_AND_TEXT.match(text)
+    if both and both.group(1) in options and folded(both.group(2)) == folded_option(options[both.group(1)]):
+        return Match(both.group(1), "letter and text")
     return None
 
 
 def _within(text: str) -> str:
     """Without the marks around it and a number before it: `1. (B)!` as B."""
     start, end = _BEFORE_LETTER.match(text).end(), len(text)  # type: ignore[union-attr]
+    if text.isascii():
+        return text[start:].rstrip(_NO_WORD)
     while end > start and not (text[end - 1].isalnum() or text[end - 1] == "_"):
         end -= 1
     return text[start:end]
@@ -130,7 +146,7 @@ def _within(text: str) -> str:
 
 def _read_marked(answer: Answer, options: Mapping[str, str], known: OptionTexts) -> Match | None:
     """What was put into a box or tag: a letter, a text, a letter with its text, or sentences."""
-    bare = _read_bare(answer, options, known)
+    bare = _read_bare(answer.text, options, known)
     if bare is not None:
         return bare
     if len(answer.text.split()) > _LONGEST_MARK_WORDS:
@@ -209,9 +225,10 @@ def _last_line(answer: Answer, options: Mapping[str, str], known: OptionTexts, f
     if lists_letters(text) or lists_texts(text, found):
         return None
     line = text.rstrip().rpartition("\n")[2]
-    core = _SENTENCE_BREAK.split(line.rstrip(AROUND))[-1].strip(AROUND)
-    if core in options and not line.rstrip().endswith("?"):
-        return Match(core, "letter on the last line")
+    if answer.said and answer.said[-1] in known.letters:
+        core = _SENTENCE_BREAK.split(line.rstrip(AROUND))[-1].strip(AROUND)
+        if core in options and not line.endswith("?"):
+            return Match(core, "letter on the last line")
     if not _LETTER_FIRST.match(line) or lists_options(text):
         return None
     last = Answer(line)
