@@ -18,10 +18,21 @@ from vlmeval.scoring.match import Match
 
 AROUND = " \t\r\n.,;:!?\"'()[]{}<>$-_/|~"
 _SO = re.compile(
-    r"(?:\b(?:so|therefore|thus|hence),?\s+(?:[^.,;:!?\n]{0,60}\b(?:is|are|was|were|be|'s|=)\s+)?"
+    r"(?:\b(?:so|therefore|thus|hence),?\s+(?:[^.,;:!?\n]{0,60}\b(?:is|are|was|were|be|'s|=|left with)\s+)?"
+    r"|\b(?:since|because|as)\s(?:[^.;:!?\n]|\.\d){0,100},\s+[^.,;:!?\n]{0,60}\b(?:is|are|was|were)\s+"
     r"|\b(?:giving|making|which (?:gives|makes|leaves|equals|is)"
     r"|but\s+(?:is|it's|it is)?\s*(?:actually|in fact|really))"
-    r"\s+)(?:(?:an?|the)\s+)?$|=[^=,;\n]*=\s*$|(?:(?:所以|因此|但其实|但实际上|其实)(?:是|为)?|共(?:有|计|是)?)$",
+    r"\s+)(?:(?:an?|the)\s+)?$|=[^=,;\n]*=\s*$|(?:(?:所以|因此|但其实|但实际上|其实|可见|综上)(?:,?[^.,;:!?\n不没]{0,20}[是为])?|共(?:有|计|是)?)$",
+    re.IGNORECASE,
+)
+_ABOUT_OPTION = re.compile(
+    r"\b(?:option|choice)\s+\(?[a-z]\)?\s+(?:only\s+)?(?:says|states|describes|mentions|refers|shows|means|reads|lists|suggests|talks"
+    r"|claims|implies|stands|represents)\b[^.!?\n]*$|选项?\s*[a-z](?:选项|项)?\s*(?:描述|说|指|表示|写|讲|代表|提到)[^.!?\n]*$", re.IGNORECASE
+)
+_ISH = re.compile(r"(?:yellow|redd|green|blu|brown|purpl|orang|gr[ae]y|black|whit|pink)ish[ -]$", re.IGNORECASE)
+_CUT = re.compile(
+    r"(?:[,:;(=+、与和或及把被而但且]|因为|所以|如果|则|由于|由|再|代入|可以|得|从|\b(?:and|or|but|the|an?|of|with|from|because|since|if|when|where|"
+    r"which|whose|while|than|into|its|their|our|is|are|was|were|be|by|to|then|so|as|at|between|(?:and|then|after|so)\s+(?:that|this|then)))\s*$",
     re.IGNORECASE,
 )
 _ENDS = re.compile(r"(?:(?:\s+\w+)?\s+(?:in total|in all|overall|altogether|all together))?\W*")
@@ -36,7 +47,9 @@ def is_telling(text: str, mention: Mention, options: Mapping[str, str]) -> bool:
     """Whether the option's text says something in a sentence: not `no`, `B` as the text of A, or `you're right`."""
     option = options[mention.label].strip()
     lowered = option.lower()
-    if lowered in SHORT_WORDS or option in options:
+    if _ABOUT_OPTION.search(text[max(0, mention.start - 80) : mention.start]) or _ISH.search(text[max(0, mention.start - 9) : mention.start]):
+        return False
+    if lowered in SHORT_WORDS or lowered == "i" or option in options:
         return False
     return lowered != "right" or not _AGREED.search(text[: mention.end])
 
@@ -103,3 +116,8 @@ def shortened(text: str, known: OptionTexts) -> Match | None:
 def only(found: list[Mention], how: str) -> Match | None:
     labels = {m.label for m in found}
     return Match(labels.pop(), how) if len(labels) == 1 else None
+
+
+def is_cut_off(text: str) -> bool:
+    """Whether the text stops where no sentence can end: `..., and after that`, `代入得`."""
+    return _CUT.search(text) is not None

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from vlmeval.scoring.exact_answer import Answer
 from vlmeval.scoring.exact_denial import is_denied
-from vlmeval.scoring.exact_label import ByText, read_label, read_text
+from vlmeval.scoring.exact_label import ByLetter, ByText, read_label, read_text
+from vlmeval.scoring.exact_lists import is_listed
 from vlmeval.scoring.exact_markers import corrects, says_also, strong_markers, weak_markers
 from vlmeval.scoring.exact_options import Mention, OptionTexts
 from vlmeval.scoring.exact_verdicts import all_but, leading, lone_letters, verdicts
@@ -27,6 +28,9 @@ from vlmeval.scoring.exact_verdicts import all_but, leading, lone_letters, verdi
 STRONG, WEAK = 2, 1
 
 _TALKS_OF = re.compile(r"(?:option|choice|选项)[\s,:]*", re.IGNORECASE)
+_OF_ONE = re.compile(r"(?:option|choice|letter)\s+\(?[a-z]\b")
+"""`Option A is`: what follows is said of that option, and is not the answer."""
+_ANNOUNCES = re.compile(r"(?:options|choices)(?:\s+are)?\s*:?\s*")
 _TAKEN = re.compile(
     r"\W*[A-Za-z](?:\s*$|\s*[.!:;)\]}>\n(\"']|,?\s*(?:because|since|as|not|rather|instead|over)\b"
     r"|\s*,?(?!描述|说|指|表示|写)[\u2e80-\u9fff])"
@@ -67,8 +71,10 @@ def _strong(answer: Answer, options: Mapping[str, str], found: list[Mention]) ->
     """`the answer is B`, `答案是狗`: by letter, or else by text."""
     for hit in strong_markers(answer):
         at = hit.end()
-        if not is_denied(answer, at):
-            read = read_label(answer, at, options, found) or read_text(answer, at, found)
+        if not (_ANNOUNCES.fullmatch(hit.group()) or is_listed(answer.text, at) or is_denied(answer, at)):
+            read: ByLetter | ByText | None = read_label(answer, at, options, found)
+            if read is None and not _OF_ONE.match(hit.group()):
+                read = read_text(answer, at, found)
             if read is not None and not says_also(answer, at):
                 yield Claim(at, read.label, STRONG, isinstance(read, ByText))
 
@@ -78,6 +84,8 @@ def _weak(answer: Answer, options: Mapping[str, str], found: list[Mention]) -> I
     letters_mean_texts = any([option.strip() in options for option in options.values()])
     for hit in weak_markers(answer):
         at = hit.end()
+        if is_listed(answer.text, at):
+            continue
         of_label = _TAKES_SMALL.search(hit.group()) is not None
         if letters_mean_texts and not of_label:
             continue

@@ -32,6 +32,8 @@ _ARTICLE_USE = re.compile(
 )
 _SEPARATOR = re.compile(rf"{CLOSE}[ \t]*[.,:)\-]*[ \t]*(?:(?:[Aa]n?|[Tt]he)\s+(?=\w))?")
 
+_FORMULA = re.compile(r"\s*[=≈≠≤≥<>^](?![=>])\s*\S|\s*[+*/×÷]\s*\w|\([a-z]\)")
+"""Behind a letter that is a quantity, as in `C = 2πr`."""
 _SMALL_ENDS = re.compile(r"""["')\]}>]*\s*(?:[.,;:!)]|$|\n)""")
 _TEXT_LIST = re.compile(
     rf"{CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*(?:(?:an?|the)\s+)?", re.IGNORECASE
@@ -68,7 +70,7 @@ def read_label(
         return None
     if letter.islower() and (upper_only or not _SMALL_ENDS.match(text[end : end + 8])):
         return None
-    if is_denied_after(text, end):
+    if is_denied_after(text, end) or (_FORMULA.match(text, end) and not same):
         return None
     differs = own_text is not None and not same and not is_denied_after(text, own_text.end)
     if _several(text, end) or letter.upper() not in options or differs:

@@ -28,3 +28,15 @@ def lists_texts(text: str, found: list[Mention]) -> bool:
     line = text.partition("\n")[0]
     starts = {m.start: m.label for m in found}
     return len({hit.group(1) for hit in _LISTED.finditer(line) if starts.get(hit.end()) == hit.group(1)}) > 1
+
+
+def is_listed(text: str, at: int) -> bool:
+    """Whether the line that begins at `at`, white space aside, is one of a row of options: `A. cat`, then `B. dog`."""
+    if "\n" not in text:
+        return False
+    lines = list(_LISTED_LINE.finditer(text))
+    place = next((i for i, hit in enumerate(lines) if hit.start() <= at <= hit.end() or not text[at : hit.start()].strip() and at <= hit.start()), None)
+    if place is None:
+        return False
+    around = [ord(lines[i].group(1)) - ord(lines[place].group(1)) - (i - place) for i in (place - 1, place + 1) if 0 <= i < len(lines)]
+    return 0 in around

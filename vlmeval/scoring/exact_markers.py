@@ -41,7 +41,7 @@ _WEAK_MARKER = re.compile(
     r"|\bno,|=>|->|→|⇒|\b(?:wait|scratch that|second thought)\b[\s,.:]*"
     r"|(?:\b(?:conclusion|assistant|output|result|pick|verdict|final|correction|\d{1,2})|[?.!\n]\s?a):"
     r"(?=\s*[a-z][.\s]*$))"
-    rf"[\s,:]*{_ADVERB}|(?:选项|选择?|是|为|所以|因此|应|不对|等等|其实)(?:的是)?\s*[:,]?\s*)"
+    rf"[\s,:]*{_ADVERB}|(?:选项|选择?|是|为|所以|因此|(?<![反适响相对供效])应|不对|等等|其实)(?:的是)?[ \t]*(?:[:,]\s*)?)"
 )
 _CORRECTION = re.compile(
     r"(?=[wacnojs等不更其])"

@@ -38,7 +38,9 @@ _BOUND = re.compile(
     r"|超过|多于|少于|大于|小于|不到|至少|至多)$",
     re.IGNORECASE,
 )
+_BOUND_BEHIND = re.compile(r"\s+(?:or (?:so|more|less|fewer|under|over|above)|plus)\b|\s*(?:左右|上下|以上|以下|以内)", re.IGNORECASE)
 _LIST_MARK = re.compile(r"[.)][ \t]+\w")
+_ARTICLE = re.compile(r"\W*(?:an?|the)\s+\w")
 _ARTICLES = frozenset({"a", "an", "the"})
 _EMPTY_WORDS = _ARTICLES | frozenset("is are was were it its it's he she they this that there 他 她 它 这 那".split())
 _SPELLED = {
@@ -130,8 +132,9 @@ def _option_texts(options: tuple[tuple[str, str], ...]) -> OptionTexts:
 
 @lru_cache(maxsize=4096)
 def _read_option(text: str) -> _Option:
-    words = tuple(_WORD.findall(one_spelling(text).lower()))
-    words = words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
+    lowered = one_spelling(text).lower()
+    words = tuple(_WORD.findall(lowered))
+    words = words[1:] if len(words) > 1 and _ARTICLE.match(lowered) else words
     spelled = tuple(" ".join(_SPELLED.get(word, word.replace("%", " percent")) for word in words).split())
     folded = [folded_option(text)] + ([" ".join(spelled)] if spelled != words else [])
     forms = [_form(way) for way in dict.fromkeys((words, spelled)) if way]
@@ -177,7 +180,7 @@ def _is_no_amount(text: str, span: Mention) -> bool:
     if not text[span.start].isdigit():
         return False
     before = text[max(0, span.start - 14) : span.start]
-    if _BOUND.search(before):
+    if _BOUND.search(before) or _BOUND_BEHIND.match(text, span.end):
         return True
     if not text[span.start : span.end].isdigit():
         return False

@@ -24,7 +24,7 @@ import re
 from collections.abc import Mapping
 
 from vlmeval.scoring.exact_answer import Answer, signs
-from vlmeval.scoring.exact_by_text import AROUND, concluded, is_telling, only, only_text, shortened, yes_or_no
+from vlmeval.scoring.exact_by_text import AROUND, concluded, is_cut_off, is_telling, only, only_text, shortened, yes_or_no
 from vlmeval.scoring.exact_claims import STRONG, Claim, claims
 from vlmeval.scoring.exact_denial import is_absent_after, is_denied, is_denied_after
 from vlmeval.scoring.exact_label import read_label
@@ -181,6 +181,8 @@ def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) 
     bracketed = _bracketed(answer, options)
     if bracketed and stated and bracketed.label not in {m.label for m in stated}:
         return Match(None, "text and letter differ")
+    if is_cut_off(text):
+        return _last_line(answer, options, known, found) or Match(None, "cut off")
     return (
         _last_line(answer, options, known, found)
         or (bracketed if len({m.label for m in stated}) < 2 else None)
