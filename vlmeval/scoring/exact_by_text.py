@@ -35,6 +35,7 @@ _CUT = re.compile(
     r"which|whose|while|than|into|its|their|our|is|are|was|were|be|by|to|then|so|as|at|between|(?:and|then|after|so)\s+(?:that|this|then)))\s*$",
     re.IGNORECASE,
 )
+_DOUBT_CUT = re.compile(r"(?:[.;]\s*however\b|,\s*但是?)[^.!?,\n]{0,30}[^.!?\s]$", re.IGNORECASE)
 _ENDS = re.compile(r"(?:(?:\s+\w+)?\s+(?:in total|in all|overall|altogether|all together))?\W*")
 _AGREED = re.compile(r"\b(?:that|this|you)(?:'s|'re| is| are) right$", re.IGNORECASE)
 _COORDINATED = re.compile(r"(?:\b(?:or|and)\s|[/,]|或|和|还是)\s*(?:an?\s|the\s)?\s*$", re.IGNORECASE)
@@ -47,7 +48,7 @@ def is_telling(text: str, mention: Mention, options: Mapping[str, str]) -> bool:
     """Whether the option's text says something in a sentence: not `no`, `B` as the text of A, or `you're right`."""
     option = options[mention.label].strip()
     lowered = option.lower()
-    if _ABOUT_OPTION.search(text[max(0, mention.start - 80) : mention.start]) or _ISH.search(text[max(0, mention.start - 9) : mention.start]):
+    if _ABOUT_OPTION.search(text[max(0, mention.start - 80) : mention.start]) or _ISH.search(text[max(0, mention.start - 12) : mention.start]):
         return False
     if lowered in SHORT_WORDS or lowered == "i" or option in options:
         return False
@@ -120,4 +121,4 @@ def only(found: list[Mention], how: str) -> Match | None:
 
 def is_cut_off(text: str) -> bool:
     """Whether the text stops where no sentence can end: `..., and after that`, `代入得`."""
-    return _CUT.search(text) is not None
+    return _CUT.search(text) is not None or _DOUBT_CUT.search(text) is not None

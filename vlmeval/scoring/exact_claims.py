@@ -33,7 +33,7 @@ _OF_ONE = re.compile(r"(?:option|choice|letter)\s+\(?[a-z]\b")
 _ANNOUNCES = re.compile(r"(?:options|choices)(?:\s+are)?\s*:?\s*")
 _TAKEN = re.compile(
     r"\W*[A-Za-z](?:\s*$|\s*[.!:;)\]}>\n(\"']|,?\s*(?:because|since|as|not|rather|instead|over)\b"
-    r"|\s*,?(?!描述|说|指|表示|写)[\u2e80-\u9fff])"
+    r"|\s*,?(?!描述|说|指|表示|写|有|中|里|提到|包含|是(?!正确|对|答案|最|我|正解))[\u2e80-\u9fff])"
 )
 """`Option A`, then no verb: `option A says` speaks of the option and does not take it."""
 _TAKES_SMALL = re.compile(r"choose|pick|select|option|choice|选", re.IGNORECASE)

@@ -16,7 +16,7 @@ from vlmeval.scoring.exact_options import Mention
 
 OPEN = r"""["'(\[{<$]*"""
 CLOSE = r"""["')\]}>$]*"""
-NO_NAME = r"(?![A-Za-z0-9+_]|-\w|'\w)"
+NO_NAME = r"(?![A-Za-z0-9+_]|-\w|'\w|[型座城栋区楼组班级队市国厂站柱杯瓶管球点])"
 
 _LABEL = re.compile(
     rf"""[\s:]*{OPEN}[\s:]*{OPEN}(?:(?:option|choice|letter|选项|选择?)\s*)?{OPEN}([A-Za-z]){NO_NAME}"""
@@ -34,6 +34,7 @@ _SEPARATOR = re.compile(rf"{CLOSE}[ \t]*[.,:)\-]*[ \t]*(?:(?:[Aa]n?|[Tt]he)\s+(?
 
 _FORMULA = re.compile(r"\s*[=≈≠≤≥<>^](?![=>])\s*\S|\s*[+*/×÷]\s*\w|\([a-z]\)")
 """Behind a letter that is a quantity, as in `C = 2πr`."""
+_NEXT_LISTED = re.compile(r"[ \t,;/|]*(?:(?:and|or)\b|和|或)?[ \t]*[(\[]?([A-Z])[)\].:,]*[ \t]*")
 _SMALL_ENDS = re.compile(r"""["')\]}>]*\s*(?:[.,;:!)]|$|\n)""")
 _TEXT_LIST = re.compile(
     rf"{CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*(?:(?:an?|the)\s+)?", re.IGNORECASE
@@ -72,6 +73,8 @@ def read_label(
         return None
     if is_denied_after(text, end) or (_FORMULA.match(text, end) and not same):
         return None
+    if own_text is not None and same and _goes_through(text, own_text, found):
+        return ByLetter(None)
     differs = own_text is not None and not same and not is_denied_after(text, own_text.end)
     if _several(text, end) or letter.upper() not in options or differs:
         return ByLetter(None)
@@ -84,6 +87,14 @@ def mention_behind(text: str, end: int, found: list[Mention]) -> Mention | None:
         return None
     behind = _SEPARATOR.match(text, end).end()  # type: ignore[union-attr]
     return next((m for m in found if m.start == behind), None)
+
+
+def _goes_through(text: str, own_text: Mention, found: list[Mention]) -> bool:
+    """`A. cat, B. dog`: whether behind a letter's own text comes another letter with its own."""
+    more = _NEXT_LISTED.match(text, own_text.end)
+    if more is None or more.group(1) == own_text.label:
+        return False
+    return any(m.start == more.end() and m.label == more.group(1) for m in found)
 
 
 def _several(text: str, end: int) -> bool:

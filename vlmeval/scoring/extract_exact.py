@@ -60,16 +60,17 @@ _IT_IS = re.compile(r"(?:\b(?:it|this|that)(?:'s| is)\s+(?:an?\s+|the\s+)?|[它�
 _BRACKET_OPENS = re.compile(r"\s*[(\[](?:option|choice|选项)?\s*", re.IGNORECASE)
 _HENCE = re.compile(r"[\s,.;]*(?:(?:so|therefore|thus|hence)\b|所以|因此)[^.,;!?\n]{0,40}", re.IGNORECASE)
 _REFUSAL = re.compile(
-    r"(?=[suanfcdiht抱对无不看以没请难])(?:"  # changes no match, is faster
+    r"(?=[suanfcdihtp抱对无不看以没请难])(?:"  # changes no match, is faster
     r"\b(?:sorry|unable to|as an ai|no idea|unclear|unknown|failed to obtain|none of|no image)\b"
     r"|\b(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:determine|answer|see|tell|help|view|process|provide"
     r"|identify|make out|say)"
     r"|\b(?:do not|don't) (?:know|have)\b|\bnot (?:sure|certain|enough|possible|provided|clear)\b"
+    r"|\bplease (?:provide|upload|send|share|attach)\b|\b(?:can|could) you (?:please )?(?:provide|upload|send|share|attach)\b"
     r"|\bimpossible to\b|\bhard to (?:say|tell)\b|\btoo (?:blurry|dark|small)\b"
     r"|抱歉|对不起|无法|不知道|不清楚|看不到|看不清|不能(?:确定|判断|回答)|以上都不|没有正确|请提供|难以)"
 )
 _REFUSAL_SIGNS = signs(
-    "sorry unable ai idea unclear unknown failed none image cannot can could couldn do don not impossible hard too",
+    "sorry unable ai idea unclear unknown failed none image cannot can could couldn do don not impossible hard too please you",
     "抱对无不看以没请难",
 )
 _LONGEST_MARK_WORDS = 4
