@@ -26,8 +26,8 @@ _SO = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_OPTION = re.compile(
-    r"\b(?:option|choice)\s+\(?[a-z]\)?\s+(?:only\s+)?(?:says|states|describes|mentions|refers|shows|means|reads|lists|suggests|talks"
-    r"|claims|implies|stands|represents)\b[^.!?\n]*$|选项?\s*[a-z](?:选项|项)?\s*(?:描述|说|指|表示|写|讲|代表|提到)[^.!?\n]*$", re.IGNORECASE
+    r"\b(?:option|choice)\s+\(?[a-z]\)?\s+(?:only\s+)?(?:is|was|says|states|describes|mentions|refers|shows|means|reads|lists|suggests|talks"
+    r"|claims|implies|stands|represents)\b[^.!?\n]*$|选项?\s*[a-z](?:选项|项)?\s*(?:描述|说|指|表示|写|讲|代表|提到|是|为|有)[^.!?\n]*$", re.IGNORECASE
 )
 _ISH = re.compile(r"(?:yellow|redd|green|blu|brown|purpl|orang|gr[ae]y|black|whit|pink)ish[ -]$", re.IGNORECASE)
 _CUT = re.compile(

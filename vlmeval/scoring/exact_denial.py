@@ -42,8 +42,8 @@ _SUPPOSED = re.compile(r"\s*if\b.*\b(?:would|were|had)\b|\s*(?:如果|假如|若
 _SUPPOSED_SIGNS = signs("if", "如假若")
 _IF_ONLY = re.compile(r"[^.!?\n]*\bif\b[^.!?\n]*\b(?:were|had|would)\b")
 _ABSENT_AFTER = re.compile(
-    r"\s+(?:(?:is|are|was|were)\s+(?:missing|absent|gone|no longer|not (?:visible|present|shown|there|here|in|depicted))"
-    r"|,?\s+(?:but|yet)\s+(?:(?:it|that)\s+)?(?:is|was)(?:n't| not)\b(?! (?:sure|certain|clear))"
+    r",?\s+(?:(?:is|are|was|were)\s+(?:missing|absent|gone|no longer|not (?:visible|present|shown|there|here|in|depicted))"
+    r"|(?:but|yet)\s+(?:(?:it|that)\s+)?(?:is|was)(?:n't| not)\b(?! (?:sure|certain|clear))"
     r"|(?:is|are)n't (?:visible|present|shown|there|here|in|depicted))\b"
     r"|\W*\b(?:is|seems|looks|would be) (?:clearly |definitely |probably )?(?:the )?(?:least|worst|most unlikely)\b",
     re.IGNORECASE,
