@@ -31,6 +31,10 @@ _TALKS_OF = re.compile(r"(?:option|choice|选项)[\s,:]*", re.IGNORECASE)
 _OF_ONE = re.compile(r"(?:option|choice|letter)\s+\(?[a-z]\b")
 """`Option A is`: what follows is said of that option, and is not the answer."""
 _ANNOUNCES = re.compile(r"(?:options|choices)(?:\s+are)?\s*:?\s*")
+_CONSIDERS = re.compile(
+    r"\b(?:consider|check|look at|examine|evaluate|analy[sz]e|regarding|as for|about|compare)\s+(?:the\s+)?$"
+    r"|(?:看看?|考虑|分析|检查|关于|对于|比较|至于)\s*$"
+)
 _TAKEN = re.compile(
     r"\W*[A-Za-z](?:\s*$|\s*[.!:;)\]}>\n(\"']|,?\s*(?:because|since|as|not|rather|instead|over)\b"
     r"|\s*,?(?!描述|说|指|表示|写|有|中|里|提到|包含|是(?!正确|对|答案|最|我|正解))[\u2e80-\u9fff])"
@@ -84,7 +88,7 @@ def _weak(answer: Answer, options: Mapping[str, str], found: list[Mention]) -> I
     letters_mean_texts = any([option.strip() in options for option in options.values()])
     for hit in weak_markers(answer):
         at = hit.end()
-        if is_listed(answer.text, at):
+        if is_listed(answer.text, at) or _CONSIDERS.search(answer.lowered[max(0, hit.start() - 20) : hit.start()]):
             continue
         of_label = _TAKES_SMALL.search(hit.group()) is not None
         if letters_mean_texts and not of_label:

@@ -6,7 +6,8 @@ import re
 
 from vlmeval.scoring.exact_options import Mention
 
-_LISTED_LINE = re.compile(r"^[ \t]*[(\[]?([A-Z])[)\].:,](?=[ \t]*\S)", re.MULTILINE)
+_LISTED_LINE = re.compile(r"^[ \t]*[(\[]?([A-Z])(?:[)\].:,]|[ \t]+(?=-\s))(?=[ \t]*\S)", re.MULTILINE)
+_LISTED_AGAIN = re.compile(r"(?:^|[,;.\n])[ \t]*[(\[]?([A-Z])[)\]]?[ \t]*[:-]\s")
 _BARE_LINE = re.compile(r"^[ \t]*(?:\d+[.)][ \t]*)?[(\[]?([A-Z])[)\].,]*[ \t]*$", re.MULTILINE)
 _LISTED = re.compile(r"(?<![A-Za-z])[(\[]?([A-Z])[)\].:,]*\s+")
 
@@ -14,6 +15,11 @@ _LISTED = re.compile(r"(?<![A-Za-z])[(\[]?([A-Z])[)\].:,]*\s+")
 def lists_options(text: str) -> bool:
     """Whether several lines begin with different letters, as when the question is repeated or gone through."""
     return "\n" in text and len(set(_LISTED_LINE.findall(text))) > 1
+
+
+def judges_each(text: str) -> bool:
+    """`A: 40 %, B: 60 %`: whether several letters have something put to them in the same way."""
+    return len(set(_LISTED_AGAIN.findall(text))) > 1
 
 
 def lists_letters(text: str) -> bool:

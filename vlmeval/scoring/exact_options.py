@@ -26,7 +26,7 @@ _WORD = re.compile(
 _LATIN_WORD = re.compile("[a-z]+")
 """All that `_WORD` finds in small ASCII letters without digits and apostrophes, and faster."""
 _HAS_DIGIT = re.compile("[0-9]").search
-_OPERATOR_BEHIND = re.compile(r"\s?[-+*/×÷^]\s?\d")
+_OPERATOR_BEHIND = re.compile(r"\s?[-+*/×÷^]\s?\d|\s?[+*/×÷^]\s?[a-z(]\b")
 _OPERATOR_BEFORE = re.compile(r"\d\s?[-+*/×÷^]\s?$")
 _NUMBERED = re.compile(
     r"(?:\b(?:option|choice|step|figure|fig|image|picture|panel|row|column|line|part|question|page)s?[ .#]{1,2}|^[ \t]*"
@@ -34,11 +34,11 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 _BOUND = re.compile(
-    r"(?:\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|over|under|above|below)\s"
+    r"(?:[<>≤≥]\s?|\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|over|under|above|below)\s"
     r"|超过|多于|少于|大于|小于|不到|至少|至多)$",
     re.IGNORECASE,
 )
-_BOUND_BEHIND = re.compile(r"\s+(?:or (?:so|more|less|fewer|under|over|above)|plus)\b|\s*(?:左右|上下|以上|以下|以内)", re.IGNORECASE)
+_BOUND_BEHIND = re.compile(r"\s+(?:or (?:so|more|less|fewer|under|over|above)|plus|percent|per cent)\b|\s*(?:左右|上下|以上|以下|以内)", re.IGNORECASE)
 _LIST_MARK = re.compile(r"[.)][ \t]+\w")
 _ARTICLE = re.compile(r"\W*(?:an?|the)\s+\w")
 _ARTICLES = frozenset({"a", "an", "the"})

@@ -12,7 +12,7 @@ from string import ascii_lowercase
 from vlmeval.scoring.exact_answer import Answer
 from vlmeval.scoring.exact_denial import is_denied
 from vlmeval.scoring.exact_label import CLOSE, NO_NAME, OPEN, ByLetter, mention_behind, read_label
-from vlmeval.scoring.exact_lists import lists_letters, lists_options, lists_texts
+from vlmeval.scoring.exact_lists import judges_each, lists_letters, lists_options, lists_texts
 from vlmeval.scoring.exact_options import SHORT_WORDS, Mention
 
 _IN_LIST = re.compile(
@@ -95,7 +95,7 @@ def leading(answer: Answer, options: Mapping[str, str], found: list[Mention]) ->
     """An answer that begins with a letter: `B. dog`, `(B) ...`, `B because`, `B狗`."""
     text = answer.text
     hit = _LEADING.match(text)
-    if hit is None or hit.group(1) not in options or lists_letters(text) or lists_texts(text, found):
+    if hit is None or hit.group(1) not in options or lists_letters(text) or lists_texts(text, found) or judges_each(text):
         return None
     end = hit.end()
     alone = not text[end:].partition("\n")[0].strip(" .")

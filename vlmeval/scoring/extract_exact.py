@@ -24,11 +24,11 @@ import re
 from collections.abc import Mapping
 
 from vlmeval.scoring.exact_answer import Answer, signs
-from vlmeval.scoring.exact_by_text import AROUND, concluded, is_cut_off, is_telling, only, only_text, shortened, yes_or_no
+from vlmeval.scoring.exact_by_text import AROUND, concluded, is_cut_off, is_doubtful, is_telling, only, only_text, shortened, yes_or_no
 from vlmeval.scoring.exact_claims import STRONG, Claim, claims
 from vlmeval.scoring.exact_denial import is_absent_after, is_denied, is_denied_after
 from vlmeval.scoring.exact_label import read_label
-from vlmeval.scoring.exact_lists import lists_letters, lists_options, lists_texts
+from vlmeval.scoring.exact_lists import judges_each, lists_letters, lists_options, lists_texts
 from vlmeval.scoring.exact_markers import corrects, last_correction
 from vlmeval.scoring.exact_options import Mention, OptionTexts, mentions, option_texts
 from vlmeval.scoring.exact_text import folded, folded_option, plain_answer
@@ -165,6 +165,8 @@ def _refuses(answer: Answer) -> bool:
 
 def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) -> Match:
     text = answer.text
+    if answer.is_ascii and len(answer.words) > 1 and all([len(word) == 1 and word.isalpha() for word in answer.said]):
+        return Match(None, "several letters")
     found = mentions(answer, known)
     made = claims(answer, options, known, found)
     short = _short_word(text, known) if known.short else None
@@ -174,11 +176,12 @@ def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) 
         made.insert(0, Claim(0, short, STRONG))
     if made:
         return Match(None, "text and letter differ") if _contradicted(text, made, found) else _decide(answer, made)
-    plain = [m for m in found if is_telling(text, m, options)]
+    plain = [m for m in found if is_telling(m, options)]
     if _refuses(answer):
         plain = [m for m in plain if _REFUSAL.search(options[m.label].lower())]
         return only(plain, "text") or Match(None, "refusal")
-    stated = [m for m in plain if not is_denied(answer, m.start) and not is_absent_after(text, m.end)]
+    doubtful = [m for m in plain if is_doubtful(text, m, options)]
+    stated = [m for m in plain if m not in doubtful and not is_denied(answer, m.start) and not is_absent_after(text, m.end)]
     bracketed = _bracketed(answer, options)
     if bracketed and stated and bracketed.label not in {m.label for m in stated}:
         return Match(None, "text and letter differ")
@@ -187,7 +190,7 @@ def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) 
     return (
         _last_line(answer, options, known, found)
         or (bracketed if len({m.label for m in stated}) < 2 else None)
-        or only_text(answer, stated, found, known)
+        or (only_text(answer, stated, found, known) if {m.label for m in doubtful} <= {m.label for m in stated} else None)
         or concluded(text, stated)
         or yes_or_no(text, known)
         or shortened(text, known)
@@ -225,7 +228,7 @@ def _short_word(text: str, known: OptionTexts) -> str | None:
 
 def _last_line(answer: Answer, options: Mapping[str, str], known: OptionTexts, found: list[Mention]) -> Match | None:
     text = answer.text
-    if lists_letters(text) or lists_texts(text, found):
+    if lists_letters(text) or lists_texts(text, found) or judges_each(text):
         return None
     line = text.rstrip().rpartition("\n")[2]
     if answer.said and answer.said[-1] in known.letters:
