@@ -1,4 +1,4 @@
-"""Option extraction that is meant to be right (protocol `exact`, version 1). Ours, no outside source.
+"""Option extraction that is meant to be right (protocol `exact`, version 2). Ours, no outside source.
 
 What an answer says is taken in this order, and where it says nothing or two things, nothing is:
 
