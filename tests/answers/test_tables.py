@@ -94,7 +94,14 @@ def test_cells_that_a_spreadsheet_made_dates_of_are_dates_and_counted(tmp_path: 
     book = Workbook()
     sheet = book.active
     assert sheet is not None
-    made = [date(2024, 1, 2), datetime(2024, 1, 2, 3, 4, 5), clock(6, 30), date(1900, 1, 1), 45293, 0.5]
+    made: list[date | clock | float] = [
+        date(2024, 1, 2),
+        datetime(2024, 1, 2, 3, 4, 5),
+        clock(6, 30),
+        date(1900, 1, 1),
+        45293,
+        0.5,
+    ]
     sheet.append(("index", "prediction"))
     for number, cell in enumerate(made):
         sheet.append((number, cell))
