@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from datetime import date, datetime
+from datetime import time as clock
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
+from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
+from vlmeval.answers.reader import read_answers
 from vlmeval.answers.tables import AnswerTable, read_table
 from vlmeval.answers.xlsx import read_xlsx
 from vlmeval.errors import DatasetError, UsageError
@@ -84,6 +88,33 @@ def shared_strings_book(path: Path, sheet: str = SHEET) -> Path:
         archive.writestr("xl/sharedStrings.xml", SHARED)
         archive.writestr("xl/worksheets/s.xml", sheet)
     return path
+
+
+def test_cells_that_a_spreadsheet_made_dates_of_are_dates_and_counted(tmp_path: Path) -> None:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    made: list[date | clock | float] = [
+        date(2024, 1, 2),
+        datetime(2024, 1, 2, 3, 4, 5),
+        clock(6, 30),
+        date(1900, 1, 1),
+        45293,
+        0.5,
+    ]
+    sheet.append(("index", "prediction"))
+    for number, cell in enumerate(made):
+        sheet.append((number, cell))
+    sheet.cell(6, 2).number_format = '0.0" days"'
+    book.save(tmp_path / "a.xlsx")
+    table = read_table(tmp_path / "a.xlsx")
+    read = ["2024-01-02", "2024-01-02 03:04:05", "06:30:00", "1900-01-01", "45293", "0.5"]
+    assert [row[1] for row in table.rows] == read
+    assert table.dated_cells == 4
+    assert "4 cells are dates" in read_answers(tmp_path / "a.xlsx", range(6)).notes[0]
+    book.epoch = CALENDAR_MAC_1904
+    book.save(tmp_path / "b.xlsx")
+    assert [row[1] for row in read_table(tmp_path / "b.xlsx").rows][:3] == read[:3]
 
 
 def test_shared_strings_runs_hints_and_skipped_columns_are_understood(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlmeval.answers.xlsx import read_xlsx
+from vlmeval.answers.xlsx import read_sheet
 from vlmeval.errors import DatasetError, UnknownNameError
 
 SUFFIXES = (".jsonl", ".xlsx", ".tsv", ".csv", ".json")
@@ -30,6 +30,8 @@ class AnswerTable:
     path: Path
     columns: tuple[str, ...]
     rows: Sequence[Sequence[str]]
+    dated_cells: int = 0
+    """Cells of an xlsx that a spreadsheet made dates of."""
 
     def column(self, name: str) -> int:
         """Where a column stands, compared without case. Raises DatasetError with the columns there are."""
@@ -77,7 +79,8 @@ def read_table(path: Path) -> AnswerTable:
     if suffix not in SUFFIXES:
         raise UnknownNameError("kind of answer file", path.name, (), f"known: {', '.join(SUFFIXES)}")
     if suffix == ".xlsx":
-        return _padded(path, read_xlsx(path))
+        sheet = read_sheet(path)
+        return replace(_padded(path, sheet.rows), dated_cells=sheet.dated)
     text = _text(path)
     if suffix in (".tsv", ".csv"):
         return _padded(path, _separated(path, text, "\t" if suffix == ".tsv" else ","))
