@@ -77,7 +77,7 @@ def test_answers_that_mmmu_publishes_as_question_marks_are_none(tmp_path: Path) 
 @pytest.mark.parametrize("name, like", [("MMMU_TEST", "MMMU_DEV_VAL"), ("DocVQA_TEST", "DocVQA_VAL")])
 def test_a_test_split_is_asked_as_its_scorable_split_is(tmp_path: Path, name: str, like: str) -> None:
     test, scorable = (open_dataset(test_split(tmp_path, own)) for own in (name, like))
-    assert test.build_prompt(test[0])[-1]["value"] == scorable.build_prompt(scorable[0])[-1]["value"]
+    assert test.build_prompt(test[0])[-1] == scorable.build_prompt(scorable[0])[-1]
     assert test.task.traits == scorable.task.traits
     assert f"{like} is the scorable split" in " ".join(test.notes)
 

@@ -214,3 +214,14 @@ def test_help_fits_80_columns(
     with pytest.raises(SystemExit):
         main(arguments)
     assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
+def test_a_python_without_the_packages_gets_one_line_that_says_how_to_install_them(place: Workplace) -> None:
+    asked = ["--model", TINY, "--data", "ShapesBench"]
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from vlmeval.cli.main import main; sys.exit(main({asked!r}))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, cwd=place.folder)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "is not installed for" in done.stderr and "pip install -r requirements.txt" in done.stderr

@@ -133,13 +133,13 @@ def _kill_when_busy(at: Site) -> None:
     while not at.notes.records:
         time.sleep(0.01)
     time.sleep(0.2)
-    os.kill(at.coordinator._members[0].pid, signal.SIGKILL)
+    os.kill(at.coordinator._callers.members[0].pid, signal.SIGKILL)
 
 
 def _stop_when_busy(at: Site) -> None:
     while not at.notes.records:
         time.sleep(0.01)
-    os.kill(at.coordinator._members[0].pid, signal.SIGSTOP)
+    os.kill(at.coordinator._callers.members[0].pid, signal.SIGSTOP)
 
 
 def test_a_model_that_never_loads_is_tried_some_times_and_then_the_run_ends_naming_the_log(folder: Path) -> None:

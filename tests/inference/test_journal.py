@@ -30,6 +30,23 @@ def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     assert read_journal(tmp_path / "j.jsonl") == {1: records[0], "a/b": records[1]}
 
 
+@pytest.mark.parametrize("after", [1, 3], ids=["while it is written", "just before the end"])
+def test_a_journal_whose_folder_is_removed_meanwhile_ends_the_run(
+    tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlmeval.inference.journal.SYNC_INTERVAL_S", 0.0 if after == 1 else 3600.0)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    appended, path = [], folder / "j.jsonl"
+    with pytest.raises(StorageError, match=r"j\.jsonl was removed or moved away"), Journal(path) as journal:
+        for index in range(3):
+            journal.append(prediction(index))
+            appended.append(index)
+            if len(appended) == after:
+                folder.rename(tmp_path / "elsewhere")
+    assert len(appended) == after
+
+
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(), min_size=1, max_size=5), cut=st.integers(min_value=0, max_value=400))
 def test_a_cut_at_any_byte_loses_at_most_the_last_record(tmp_path: Path, texts: list[str], cut: int) -> None:

@@ -87,7 +87,7 @@ def read_table(path: Path) -> AnswerTable:
     return _from_records(path, _json_records(path, text, lines=suffix == ".jsonl"))
 
 
-def cell_text(value: Any) -> str:
+def cell_text(value: object) -> str:
     """A JSON value as the text a table of texts would have: null and NaN are empty, numbers as in the file."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""

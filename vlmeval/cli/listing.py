@@ -86,7 +86,7 @@ def _print_table(shown: Sequence[Mapping[str, Any]], width: int) -> None:
     Console(soft_wrap=False, width=width).print(table, markup=False)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
@@ -133,6 +133,6 @@ def _size(weight_bytes: int | None, exact: bool) -> str:
 
 
 def _datasets() -> list[dict[str, Any]]:
-    from vlmeval.dataset.registry import dataset_listing
+    from vlmeval.dataset.listing import dataset_listing
 
     return dataset_listing()

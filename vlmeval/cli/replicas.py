@@ -25,11 +25,12 @@ from vlmeval.inference.coordinator import Coordinator
 from vlmeval.inference.executors import COORDINATOR_LOST, DONE, GAVE_UP, Executor, Launch, ReplicaSpec
 from vlmeval.inference.limits import Limits
 from vlmeval.inference.local_executor import LocalExecutor
+from vlmeval.inference.processes import is_alive, is_stopped, kill
 from vlmeval.inference.protocol import Listener
 from vlmeval.inference.queue import WorkQueue
 from vlmeval.inference.replica_count import replicas_on_cpu, weight_bytes
 from vlmeval.inference.run_folder import RunFolder
-from vlmeval.inference.torchrun import Patrol, Store, TorchrunExecutor, is_alive, is_stopped, kill, rank_replica
+from vlmeval.inference.torchrun import Patrol, Store, TorchrunExecutor, rank_replica
 from vlmeval.inference.versions import versions
 from vlmeval.inference.worker import dataset_facts, describe_dataset, json_values, runs_as
 from vlmeval.placement.policy import Plan

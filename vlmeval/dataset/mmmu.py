@@ -24,7 +24,7 @@ class MMMUDataset(ImageMCQDataset):
 
     def build_prompt(self, sample: Sample) -> list[Message]:
         images_first = super().build_prompt(sample)
-        pieces = _MARKER.split(str(images_first[-1]["value"]))
+        pieces = _MARKER.split(self.build_text(sample))
         if len(pieces) == 1:
             return images_first
         message: list[Message] = [{"type": "text", "value": pieces[0]}]
@@ -33,9 +33,10 @@ class MMMUDataset(ImageMCQDataset):
             message.append({"type": "text", "value": text})
         return message
 
-    def _why_no_answers(self) -> str:
+    @property
+    def why_no_answers(self) -> str:
         """The test split as it is published has `?` where the answers were."""
-        told = super()._why_no_answers()
+        told = super().why_no_answers
         unknown = list(self._index.column(self.answer_column).values()).count("?") if not told else 0
         if not unknown:
             return told

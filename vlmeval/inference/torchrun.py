@@ -8,9 +8,7 @@ torch.distributed is used, and there is no barrier.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +22,7 @@ from vlmeval.errors import VLMEvalError
 from vlmeval.hardware import LaunchEnvironment, rank_environment
 from vlmeval.inference.executors import COORDINATOR_LOST, DONE, FAREWELL, ReplicaSpec
 from vlmeval.inference.local_executor import LocalExecutor
+from vlmeval.inference.processes import is_stopped, kill
 from vlmeval.inference.protocol import Address
 
 LOOKUP_S = 60.0
@@ -91,31 +90,6 @@ class TorchrunExecutor:
     def stop(self) -> None:
         """Our own; the others were told to stop and end with their ranks."""
         self._own.stop()
-
-
-def kill(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may be gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process was stopped (SIGSTOP, Ctrl-Z), where the system tells."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
-    except (OSError, IndexError):
-        return False
 
 
 class Store:
