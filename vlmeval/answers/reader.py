@@ -6,6 +6,7 @@ A journal of ours is read as the run would read it. Any other file is a table wi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,16 +64,17 @@ def _check(path: Path) -> None:
 
 
 def _is_journal(path: Path) -> bool:
-    """Whether the first line is a record of ours: it has a status and a fingerprint."""
+    """Whether the first line that is whole is a record of ours: it has a status and a fingerprint. A run killed at its
+    first record leaves a torn line before the others."""
     try:
         with path.open("rb") as file:
-            line = file.readline()
-        record = json.loads(line)
+            for line in file:
+                with contextlib.suppress(ValueError, RecursionError):
+                    record = json.loads(line)
+                    return isinstance(record, dict) and {"index", "status", "fingerprint"} <= record.keys()
     except OSError as error:
         raise storage_error(path, error) from error
-    except ValueError:
-        return False
-    return isinstance(record, dict) and {"index", "status", "fingerprint"} <= record.keys()
+    return False
 
 
 def _from_journal(path: Path, indices: Sequence[Index]) -> Answers:
