@@ -49,6 +49,7 @@ _ABSENT_AFTER = re.compile(
     r"|\W*\b(?:is|seems|looks|would be) (?:clearly |definitely |probably )?(?:the )?(?:least|worst|most unlikely)\b",
     re.IGNORECASE,
 )
+_ABSENT_SIGNS = signs("missing absent gone longer not t least worst unlikely", "没不未并")
 _DENIED_AFTER = re.compile(
     r"""["')\]}>]*\s*(?:option|choice|选项|项)?\s*(?:
     (?:is|was|are|seems|looks)\s+(?:\w+\s+)?
@@ -93,9 +94,9 @@ def is_denied_after(text: str, at: int) -> bool:
     return _DENIED_AFTER.match(text, at) is not None
 
 
-def is_absent_after(text: str, at: int) -> bool:
+def is_absent_after(answer: Answer, at: int) -> bool:
     """Whether what stands behind an option's text, from character `at`, says that it is not to be seen."""
-    return _ABSENT_AFTER.match(text, at) is not None
+    return _ABSENT_SIGNS.in_(answer) and _ABSENT_AFTER.match(answer.text, at) is not None
 
 
 def _last_end(pattern: re.Pattern[str], text: str, at: int) -> int:

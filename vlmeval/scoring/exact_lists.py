@@ -19,7 +19,7 @@ def lists_options(text: str) -> bool:
 
 def judges_each(text: str) -> bool:
     """`A: 40 %, B: 60 %`: whether several letters have something put to them in the same way."""
-    return len(set(_LISTED_AGAIN.findall(text))) > 1
+    return (":" in text or "-" in text) and len(set(_LISTED_AGAIN.findall(text))) > 1
 
 
 def lists_letters(text: str) -> bool:

@@ -103,6 +103,8 @@ class _Option(NamedTuple):
     forms: Sequence[Form]
     content: frozenset[str]
     latin_words: int
+    short: str
+    """It, if it is one of the short words."""
 
 
 def option_texts(options: Mapping[str, str]) -> OptionTexts:
@@ -112,22 +114,22 @@ def option_texts(options: Mapping[str, str]) -> OptionTexts:
 
 @lru_cache(maxsize=4096)
 def _option_texts(options: tuple[tuple[str, str], ...]) -> OptionTexts:
+    """One pass, for in many files every row has options of its own."""
     labels_of: dict[str, list[str]] = {}
-    read = {label: _read_option(option) for label, option in options}
-    for label, option in read.items():
+    forms, short, content, most_words = [], [], {}, 0
+    for label, text in options:
+        option = _read_option(text)
         for folded in option.folded:
             labels_of.setdefault(folded, []).append(label)
-    short = [(word, label) for label, text in options if (word := text.strip().lower()) in SHORT_WORDS]
-    content = {label: option.content for label, option in read.items()}
-    return OptionTexts(
-        labels_of,
-        [(label, form) for label, option in read.items() for form in option.forms],
-        content,
-        sorted(short, key=lambda item: -len(item[0])),
-        frozenset(map(str.lower, read)),
-        max((option.latin_words for option in read.values()), default=0),
-        [(label, words) for label, words in content.items() if len(words) > 1],
-    )
+        for form in option.forms:
+            forms.append((label, form))
+        content[label] = option.content
+        most_words = max(most_words, option.latin_words)
+        if option.short:
+            short.append((option.short, label))
+    short.sort(key=lambda item: -len(item[0]))
+    long = [item for item in content.items() if len(item[1]) > 1]
+    return OptionTexts(labels_of, forms, content, short, frozenset(map(str.lower, content)), most_words, long)
 
 
 @lru_cache(maxsize=4096)
@@ -138,7 +140,9 @@ def _read_option(text: str) -> _Option:
     spelled = tuple(" ".join(_SPELLED.get(word, word.replace("%", " percent")) for word in words).split())
     folded = [folded_option(text)] + ([" ".join(spelled)] if spelled != words else [])
     forms = [_form(way) for way in dict.fromkeys((words, spelled)) if way]
-    return _Option(folded, forms, _content(words), max(len(Answer(text).said) for text in folded))
+    latin_words = max(len(Answer(whole).said) for whole in folded)
+    short = text.strip().lower()
+    return _Option(folded, forms, _content(words), latin_words, short if short in SHORT_WORDS else "")
 
 
 def _form(words: tuple[str, ...]) -> Form:

@@ -165,7 +165,7 @@ def _refuses(answer: Answer) -> bool:
 
 def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) -> Match:
     text = answer.text
-    if answer.is_ascii and len(answer.words) > 1 and all([len(word) == 1 and word.isalpha() for word in answer.said]):
+    if answer.is_ascii and len(answer.words) > 1 and len(answer.said[0]) == 1 and all([len(word) == 1 and word.isalpha() for word in answer.said]):
         return Match(None, "several letters")
     found = mentions(answer, known)
     made = claims(answer, options, known, found)
@@ -180,8 +180,8 @@ def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) 
     if _refuses(answer):
         plain = [m for m in plain if _REFUSAL.search(options[m.label].lower())]
         return only(plain, "text") or Match(None, "refusal")
-    doubtful = [m for m in plain if is_doubtful(text, m, options)]
-    stated = [m for m in plain if m not in doubtful and not is_denied(answer, m.start) and not is_absent_after(text, m.end)]
+    doubtful = [m for m in plain if is_doubtful(answer, m, options)]
+    stated = [m for m in plain if m not in doubtful and not is_denied(answer, m.start) and not is_absent_after(answer, m.end)]
     bracketed = _bracketed(answer, options)
     if bracketed and stated and bracketed.label not in {m.label for m in stated}:
         return Match(None, "text and letter differ")
@@ -227,6 +227,8 @@ def _short_word(text: str, known: OptionTexts) -> str | None:
 
 
 def _last_line(answer: Answer, options: Mapping[str, str], known: OptionTexts, found: list[Mention]) -> Match | None:
+    if known.letters.isdisjoint(answer.words):
+        return None
     text = answer.text
     if lists_letters(text) or lists_texts(text, found) or judges_each(text):
         return None
