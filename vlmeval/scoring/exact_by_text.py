@@ -47,11 +47,13 @@ _ON_THE_PAGE = re.compile(
     r"|options|choices|image|picture|question|from the|the)\s+$",
     re.IGNORECASE,
 )
-_BEFORE_WORD = frozenset("是只条个一的有和为像着叫那这到了见在抱头匹种吃选答案两三四五六七几位小大白黑黄多些又即指与或及但看:：")
+_BEFORE_WORD = frozenset(
+    "是只条个一的有和为像着叫那这到了见在抱头匹种吃选答案两三四五六七几位小大白黑黄多些又即指与或及但看:："
+)
 _BEHIND_WORD = frozenset("在的是和正站坐趴躺吗吧啊呢跑飞游叫了着有也与或及睡最才又儿咪没不而,。，、")
 _CUT = re.compile(
     r"(?:[,:;(=+、与和或及把被而但且]|因为|所以|如果|则|由于|由|再|代入|可以|得|从|\b(?:and|or|but|the|an?|of|with|from|because|since|if|when|where|"
-    r"which|whose|while|than|into|its|their|our|is|are|was|were|be|by|to|then|so|as|at|between|(?:and|then|after|so)\s+(?:that|this|then)))\s*$",
+    r"which|whose|while|than|into|its|their|our|is|are|was|were|be|by|to|then|as|at|between|(?:and|then|after|so)\s+(?:that|this|then)))\s*$",
     re.IGNORECASE,
 )
 _ENDS_SENTENCE = frozenset(".!?")

@@ -34,11 +34,15 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 _BOUND = re.compile(
-    r"(?:[<>≤≥]\s?|\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|over|under|above|below)\s"
+    r"(?:[<>≤≥]\s?|\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)"
+    r"|over|under|above|below)\s"
     r"|超过|多于|少于|大于|小于|不到|至少|至多)$",
     re.IGNORECASE,
 )
-_BOUND_BEHIND = re.compile(r"\s+(?:or (?:so|more|less|fewer|under|over|above)|plus|percent|per cent)\b|\s*(?:左右|上下|以上|以下|以内)", re.IGNORECASE)
+_BOUND_BEHIND = re.compile(
+    r"\s+(?:or (?:so|more|less|fewer|under|over|above)|plus|percent|per cent)\b|\s*(?:左右|上下|以上|以下|以内)",
+    re.IGNORECASE,
+)
 _LIST_MARK = re.compile(r"[.)][ \t]+\w")
 _ARTICLE = re.compile(r"\W*(?:an?|the)\s+\w")
 _ARTICLES = frozenset({"a", "an", "the"})
