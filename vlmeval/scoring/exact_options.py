@@ -25,6 +25,8 @@ _WORD = re.compile(
 )
 _LATIN_WORD = re.compile("[a-z]+")
 """All that `_WORD` finds in small ASCII letters without digits and apostrophes, and faster."""
+_CHINESE = re.compile("[\u2e80-\u9fff]")
+"""A word of its own wherever it stands, so that it is found without cutting the text into words."""
 _HAS_DIGIT = re.compile("[0-9]").search
 _OPERATOR_BEHIND = re.compile(r"\s?[-+*/×÷^]\s?\d|\s?[+*/×÷^]\s?[a-z(]\b")
 _OPERATOR_BEFORE = re.compile(r"\d\s?[-+*/×÷^]\s?$")
@@ -175,6 +177,13 @@ def mentions(answer: Answer, known: OptionTexts) -> list[Mention]:
         plainly = _plainly(answer, likely)
         if plainly or not likely:
             return plainly
+    elif all([len(item[1][0]) == 1 and _CHINESE.fullmatch(item[1][0][0]) for item in likely]):
+        return [
+            Mention(label, at, at + 1)
+            for label, form in likely
+            for at, character in enumerate(lowered)
+            if character == form.stem
+        ]
     hits = list((_LATIN_WORD if latin else _WORD).finditer(lowered))
     said = [hit.group() for hit in hits]
     found = list(_find(said, likely)) or list(_find(said, likely, _singular))
