@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vlmeval.scoring import (
+    exact_bare,
     exact_by_text,
     exact_denial,
     exact_markers,
@@ -99,8 +100,8 @@ def test_signs_leave_out_nothing(text: str) -> None:
 def test_an_answer_that_is_only_a_letter_or_text_is_tried_as_one(text: str) -> None:
     options = {"A": "a dog", "B": "the answer is no", "C": "2.5", "D": "dog"}
     known = exact_options.option_texts(options)
-    if extract_exact._read_bare(text, options, known):
-        assert extract_exact._may_be_bare(Answer(text), known)
+    if exact_bare.read_bare(text, options, known):
+        assert exact_bare.may_be_bare(Answer(text), known)
 
 
 @given(text=TEXTS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from vlmeval.scoring.exact_answer import Answer
+from vlmeval.scoring.exact_answer import Answer, signs
 from vlmeval.scoring.exact_denial import is_denied, is_denied_after
 from vlmeval.scoring.exact_options import SHORT_WORDS, Mention, OptionTexts, content_words
 from vlmeval.scoring.exact_text import folded
@@ -35,6 +35,7 @@ _OF_ANOTHER = re.compile(
     re.IGNORECASE,
 )
 """Before a text that is said of an option (`option B says`), is a shade of another (`yellowish green`) or excepted."""
+_OF_ANOTHER_SIGNS = signs("option choice all every everything everyone anything", "选项偏粉橘橙玫紫近")
 _PLACES = frozenset({"left", "right", "above", "below"})
 _SIDE = re.compile(
     r"\b(?:the|his|her|its|their|my|our|your|to|on|at|is|are|be|far|upper|lower|top|bottom|turn\w*|point\w*|fac\w+|look\w*"
@@ -46,13 +47,17 @@ _ON_THE_PAGE = re.compile(
     r"|options|choices|image|picture|question|from the|the)\s+$",
     re.IGNORECASE,
 )
-_BEFORE_WORD = frozenset("是只条个一的有和为像着叫那这到了见在抱头匹种吃选答案两三四五六七几位小大白黑黄多些又即指与或及但看:：")
+_BEFORE_WORD = frozenset(
+    "是只条个一的有和为像着叫那这到了见在抱头匹种吃选答案两三四五六七几位小大白黑黄多些又即指与或及但看:："
+)
 _BEHIND_WORD = frozenset("在的是和正站坐趴躺吗吧啊呢跑飞游叫了着有也与或及睡最才又儿咪没不而,。，、")
 _CUT = re.compile(
     r"(?:[,:;(=+、与和或及把被而但且]|因为|所以|如果|则|由于|由|再|代入|可以|得|从|\b(?:and|or|but|the|an?|of|with|from|because|since|if|when|where|"
-    r"which|whose|while|than|into|its|their|our|is|are|was|were|be|by|to|then|so|as|at|between|(?:and|then|after|so)\s+(?:that|this|then)))\s*$",
+    r"which|whose|while|than|into|its|their|our|is|are|was|were|be|by|to|then|as|at|between|(?:and|then|after|so)\s+(?:that|this|then)))\s*$",
     re.IGNORECASE,
 )
+_ENDS_SENTENCE = frozenset(".!?")
+_CUT_REACH = 24
 _DOUBT_CUT = re.compile(r"(?:[.;]\s*however\b|,\s*但是?)[^.!?,\n]{0,30}[^.!?\s]$", re.IGNORECASE)
 _ENDS = re.compile(r"(?:(?:\s+\w+)?\s+(?:in total|in all|overall|altogether|all together))?\W*")
 _AGREED = re.compile(r"\b(?:that|this|you)(?:'s|'re| is| are) $", re.IGNORECASE)
@@ -69,15 +74,15 @@ def is_telling(mention: Mention, options: Mapping[str, str]) -> bool:
     return option.lower() not in SHORT_WORDS and option.lower() != "i" and option not in options
 
 
-def is_doubtful(text: str, mention: Mention, options: Mapping[str, str]) -> bool:
+def is_doubtful(answer: Answer, mention: Mention, options: Mapping[str, str]) -> bool:
     """Whether the option's text may mean something else there: `you're right`, 热狗, or what `option B says`."""
     option = options[mention.label].strip()
-    before = text[max(0, mention.start - _REACH) : mention.start]
-    if _OF_ANOTHER.search(before):
+    before = answer.text[max(0, mention.start - _REACH) : mention.start]
+    if (_OF_ANOTHER_SIGNS.in_(answer) or "ish" in answer.lowered) and _OF_ANOTHER.search(before):
         return True
     if option.lower() in _PLACES:
         return not _is_place(option.lower(), before)
-    return len(option) == 1 and not option.isascii() and not _stands_alone(text, mention)
+    return len(option) == 1 and not option.isascii() and not _stands_alone(answer.text, mention)
 
 
 def _is_place(word: str, before: str) -> bool:
@@ -163,4 +168,6 @@ def only(found: list[Mention], how: str) -> Match | None:
 
 def is_cut_off(text: str) -> bool:
     """Whether the text stops where no sentence can end: `..., and after that`, `代入得`."""
-    return _CUT.search(text) is not None or _DOUBT_CUT.search(text) is not None
+    if text.rstrip()[-1:] in _ENDS_SENTENCE:
+        return False
+    return _CUT.search(text[-_CUT_REACH:]) is not None or _DOUBT_CUT.search(text) is not None

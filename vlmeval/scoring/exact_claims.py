@@ -59,6 +59,8 @@ def claims(answer: Answer, options: Mapping[str, str], known: OptionTexts, found
     """Every claim in the answer that can matter, by position; `found` are the mentions of option texts in it."""
     made = list(_strong(answer, options, found))
     alone = [] if known.letters.isdisjoint(answer.words) else lone_letters(answer)
+    if len(alone) == 1 == len(made) and made[0].at <= alone[0] and made[0].label and not made[0].by_text:
+        return made  # the one letter there is has been taken
     if any([answer.text[at].upper() in options for at in alone]):
         made += [Claim(at, letter, STRONG) for at, letter in verdicts(answer, options, alone)]
         first = leading(answer, options, found)

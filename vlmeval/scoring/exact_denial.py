@@ -24,13 +24,15 @@ _DENIAL = re.compile(
     r"|instead of|rather than|eliminate[sd]?|rule[sd]? out|whether|if|although|though|before|wrong|incorrect|least"
     r"|hardly|barely|scarcely|unless|lack(?:s|ing)?|far from|anything but|doubt (?:it|that|this|if|the)"
     r"|compared (?:with|to)|need (?:more|further|additional|a clearer|to see)"
-    r"|(?:some|many|others|people|one|someone|users?|friends?) (?:would|could|might|may|says?|said|thinks?|thought|claims?|argue))\b"
+    r"|(?:some|many|others|people|one|someone|users?|friends?)"
+    r" (?:would|could|might|may|says?|said|thinks?|thought|claims?|argue))\b"
     r"|n't\b|虽然|尽管|错误的|错的|禁止|不|没|无|非|排除|除了|是否|[❌✗✘✖])"
 )
 _DENIAL_SIGNS = signs(
     "not never neither nor cannot no none without except excluding unlike instead rather eliminate eliminates "
-    "eliminated rule rules ruled whether if although though before wrong incorrect least t hardly barely scarcely unless "
-    "lack lacks lacking far anything doubt need compared some many others people one someone user users friend friends",
+    "eliminated rule rules ruled whether if although though before wrong incorrect least t hardly barely scarcely "
+    "unless lack lacks lacking far anything doubt need "
+    "compared some many others people one someone user users friend friends",
     "虽尽错禁不没无非排除否❌✗✘✖",
 )
 _NO_DENIAL = re.compile(
@@ -42,13 +44,15 @@ _SUPPOSED = re.compile(r"\s*if\b.*\b(?:would|were|had)\b|\s*(?:如果|假如|若
 _SUPPOSED_SIGNS = signs("if", "如假若")
 _IF_ONLY = re.compile(r"[^.!?\n]*\bif\b[^.!?\n]*\b(?:were|had|would)\b")
 _ABSENT_AFTER = re.compile(
-    r",?\s+(?:(?:is|are|was|were)\s+(?:missing|absent|gone|no longer|not (?:visible|present|shown|there|here|in|depicted))"
+    r",?\s+(?:(?:is|are|was|were)\s+(?:missing|absent|gone|no longer"
+    r"|not (?:visible|present|shown|there|here|in|depicted))"
     r"|(?:but|yet)\s+(?:(?:it|that)\s+)?(?:is|was)(?:n't| not)\b(?! (?:sure|certain|clear))"
     r"|(?:is|are)n't (?:visible|present|shown|there|here|in|depicted))\b"
     r"|\s*(?:没|不(?!错|仅|只)|未|并非|并不)|[^.!?\n,]{0,4},?\s*(?:但|其实|实际上)*并?不是\s*(?:[.!]|$)"
     r"|\W*\b(?:is|seems|looks|would be) (?:clearly |definitely |probably )?(?:the )?(?:least|worst|most unlikely)\b",
     re.IGNORECASE,
 )
+_ABSENT_SIGNS = signs("missing absent gone longer not t least worst unlikely", "没不未并")
 _DENIED_AFTER = re.compile(
     r"""["')\]}>]*\s*(?:option|choice|选项|项)?\s*(?:
     (?:is|was|are|seems|looks)\s+(?:\w+\s+)?
@@ -93,9 +97,9 @@ def is_denied_after(text: str, at: int) -> bool:
     return _DENIED_AFTER.match(text, at) is not None
 
 
-def is_absent_after(text: str, at: int) -> bool:
+def is_absent_after(answer: Answer, at: int) -> bool:
     """Whether what stands behind an option's text, from character `at`, says that it is not to be seen."""
-    return _ABSENT_AFTER.match(text, at) is not None
+    return _ABSENT_SIGNS.in_(answer) and _ABSENT_AFTER.match(answer.text, at) is not None
 
 
 def _last_end(pattern: re.Pattern[str], text: str, at: int) -> int:

@@ -19,7 +19,7 @@ def lists_options(text: str) -> bool:
 
 def judges_each(text: str) -> bool:
     """`A: 40 %, B: 60 %`: whether several letters have something put to them in the same way."""
-    return len(set(_LISTED_AGAIN.findall(text))) > 1
+    return (":" in text or "-" in text) and len(set(_LISTED_AGAIN.findall(text))) > 1
 
 
 def lists_letters(text: str) -> bool:
@@ -37,12 +37,16 @@ def lists_texts(text: str, found: list[Mention]) -> bool:
 
 
 def is_listed(text: str, at: int) -> bool:
-    """Whether the line that begins at `at`, white space aside, is one of a row of options: `A. cat`, then `B. dog`."""
+    """Whether what stands at `at` begins a line that is one of a row of options: `A. cat`, then `B. dog`."""
     if "\n" not in text:
         return False
     lines = list(_LISTED_LINE.finditer(text))
-    place = next((i for i, hit in enumerate(lines) if hit.start() <= at <= hit.end() or not text[at : hit.start()].strip() and at <= hit.start()), None)
-    if place is None:
+    here = [hit for hit in lines if hit.start() <= at <= hit.end() or text[at : hit.start()].isspace()]
+    if not here:
         return False
-    around = [ord(lines[i].group(1)) - ord(lines[place].group(1)) - (i - place) for i in (place - 1, place + 1) if 0 <= i < len(lines)]
-    return 0 in around
+    place = lines.index(here[0])
+    return any(
+        ord(lines[near].group(1)) - ord(here[0].group(1)) == near - place
+        for near in (place - 1, place + 1)
+        if 0 <= near < len(lines)
+    )

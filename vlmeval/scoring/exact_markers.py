@@ -1,8 +1,8 @@
 """The words that lead up to an option, for the protocol `exact`, in English and Chinese. Ours, no outside source.
 
-Strong markers (`the answer is`, `答案是`) say that what follows is the answer; weak ones (`so`, `it's`, `选`) only lead up
-to a letter. A correction (`wait`, `actually`) makes what stands before it count no more. All are searched for in small
-letters; the look-aheads on the first character change no match, they make the search faster.
+Strong markers (`the answer is`, `答案是`) say that what follows is the answer; weak ones (`so`, `it's`, `选`) only lead
+up to a letter. A correction (`wait`, `actually`) makes what stands before it count no more. All are searched for in
+small letters; the look-aheads on the first character change no match, they make the search faster.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _WEAK_MARKER = re.compile(
     r"|\bno,|=>|->|→|⇒|\b(?:wait|scratch that|second thought)\b[\s,.:]*"
     r"|(?:\b(?:conclusion|assistant|output|result|pick|verdict|final|correction|\d{1,2})|[?.!\n]\s?a):"
     r"(?=\s*[a-z][.\s]*$))"
-    rf"[\s,:]*{_ADVERB}|(?:选项|选择?|是|为|所以|因此|(?<![反适响相对供效])应|不对|等等|其实)(?:的是)?[ \t]*(?:[:,]\s*)?)"
+    rf"[\s,:]*{_ADVERB}|(?:选项|选择?|是|为|所以|因此|(?<![反适响相对供效])应|不对|等等|其实)"
+    r"(?:的是)?[ \t]*(?:[:,]\s*)?)"
 )
 _CORRECTION = re.compile(
     r"(?=[wacnojs等不更其])"

@@ -25,6 +25,8 @@ _WORD = re.compile(
 )
 _LATIN_WORD = re.compile("[a-z]+")
 """All that `_WORD` finds in small ASCII letters without digits and apostrophes, and faster."""
+_CHINESE = re.compile("[\u2e80-\u9fff]")
+"""A word of its own wherever it stands, so that it is found without cutting the text into words."""
 _HAS_DIGIT = re.compile("[0-9]").search
 _OPERATOR_BEHIND = re.compile(r"\s?[-+*/×÷^]\s?\d|\s?[+*/×÷^]\s?[a-z(]\b")
 _OPERATOR_BEFORE = re.compile(r"\d\s?[-+*/×÷^]\s?$")
@@ -34,11 +36,15 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 _BOUND = re.compile(
-    r"(?:[<>≤≥]\s?|\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|over|under|above|below)\s"
+    r"(?:[<>≤≥]\s?|\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)"
+    r"|over|under|above|below)\s"
     r"|超过|多于|少于|大于|小于|不到|至少|至多)$",
     re.IGNORECASE,
 )
-_BOUND_BEHIND = re.compile(r"\s+(?:or (?:so|more|less|fewer|under|over|above)|plus|percent|per cent)\b|\s*(?:左右|上下|以上|以下|以内)", re.IGNORECASE)
+_BOUND_BEHIND = re.compile(
+    r"\s+(?:or (?:so|more|less|fewer|under|over|above)|plus|percent|per cent)\b|\s*(?:左右|上下|以上|以下|以内)",
+    re.IGNORECASE,
+)
 _LIST_MARK = re.compile(r"[.)][ \t]+\w")
 _ARTICLE = re.compile(r"\W*(?:an?|the)\s+\w")
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -103,6 +109,8 @@ class _Option(NamedTuple):
     forms: Sequence[Form]
     content: frozenset[str]
     latin_words: int
+    short: str
+    """It, if it is one of the short words."""
 
 
 def option_texts(options: Mapping[str, str]) -> OptionTexts:
@@ -112,22 +120,22 @@ def option_texts(options: Mapping[str, str]) -> OptionTexts:
 
 @lru_cache(maxsize=4096)
 def _option_texts(options: tuple[tuple[str, str], ...]) -> OptionTexts:
+    """One pass, for in many files every row has options of its own."""
     labels_of: dict[str, list[str]] = {}
-    read = {label: _read_option(option) for label, option in options}
-    for label, option in read.items():
+    forms, short, content, most_words = [], [], {}, 0
+    for label, text in options:
+        option = _read_option(text)
         for folded in option.folded:
             labels_of.setdefault(folded, []).append(label)
-    short = [(word, label) for label, text in options if (word := text.strip().lower()) in SHORT_WORDS]
-    content = {label: option.content for label, option in read.items()}
-    return OptionTexts(
-        labels_of,
-        [(label, form) for label, option in read.items() for form in option.forms],
-        content,
-        sorted(short, key=lambda item: -len(item[0])),
-        frozenset(map(str.lower, read)),
-        max((option.latin_words for option in read.values()), default=0),
-        [(label, words) for label, words in content.items() if len(words) > 1],
-    )
+        for form in option.forms:
+            forms.append((label, form))
+        content[label] = option.content
+        most_words = max(most_words, option.latin_words)
+        if option.short:
+            short.append((option.short, label))
+    short.sort(key=lambda item: -len(item[0]))
+    long = [item for item in content.items() if len(item[1]) > 1]
+    return OptionTexts(labels_of, forms, content, short, frozenset(map(str.lower, content)), most_words, long)
 
 
 @lru_cache(maxsize=4096)
@@ -138,7 +146,9 @@ def _read_option(text: str) -> _Option:
     spelled = tuple(" ".join(_SPELLED.get(word, word.replace("%", " percent")) for word in words).split())
     folded = [folded_option(text)] + ([" ".join(spelled)] if spelled != words else [])
     forms = [_form(way) for way in dict.fromkeys((words, spelled)) if way]
-    return _Option(folded, forms, _content(words), max(len(Answer(text).said) for text in folded))
+    latin_words = max(len(Answer(whole).said) for whole in folded)
+    short = text.strip().lower()
+    return _Option(folded, forms, _content(words), latin_words, short if short in SHORT_WORDS else "")
 
 
 def _form(words: tuple[str, ...]) -> Form:
@@ -167,6 +177,13 @@ def mentions(answer: Answer, known: OptionTexts) -> list[Mention]:
         plainly = _plainly(answer, likely)
         if plainly or not likely:
             return plainly
+    elif all([len(item[1][0]) == 1 and _CHINESE.fullmatch(item[1][0][0]) for item in likely]):
+        return [
+            Mention(label, at, at + 1)
+            for label, form in likely
+            for at, character in enumerate(lowered)
+            if character == form.stem
+        ]
     hits = list((_LATIN_WORD if latin else _WORD).finditer(lowered))
     said = [hit.group() for hit in hits]
     found = list(_find(said, likely)) or list(_find(said, likely, _singular))

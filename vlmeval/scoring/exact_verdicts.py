@@ -15,9 +15,7 @@ from vlmeval.scoring.exact_label import CLOSE, NO_NAME, OPEN, ByLetter, mention_
 from vlmeval.scoring.exact_lists import judges_each, lists_letters, lists_options, lists_texts
 from vlmeval.scoring.exact_options import SHORT_WORDS, Mention
 
-_IN_LIST = re.compile(
-    rf"(?<![A-Za-z])([A-Z]){CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*{OPEN}$"
-)
+_IN_LIST = re.compile(rf"(?<![A-Za-z])([A-Z]){CLOSE}\s*(?:,|/|&|\band\b|\bor\b|和|或者?|还是|以?及|[与跟])+\s*{OPEN}$")
 _VERDICT = re.compile(
     # The look-behind stands after the letter, so that the search can jump from capital to capital.
     rf"""([A-Z])(?<![A-Za-z0-9+\-.'].){CLOSE}(?:
@@ -95,7 +93,13 @@ def leading(answer: Answer, options: Mapping[str, str], found: list[Mention]) ->
     """An answer that begins with a letter: `B. dog`, `(B) ...`, `B because`, `B狗`."""
     text = answer.text
     hit = _LEADING.match(text)
-    if hit is None or hit.group(1) not in options or lists_letters(text) or lists_texts(text, found) or judges_each(text):
+    if (
+        hit is None
+        or hit.group(1) not in options
+        or lists_letters(text)
+        or lists_texts(text, found)
+        or judges_each(text)
+    ):
         return None
     end = hit.end()
     alone = not text[end:].partition("\n")[0].strip(" .")

@@ -9,7 +9,7 @@ What an answer says is taken in this order, and where it says nothing or two thi
 4. What is claimed: `the answer is B`, `选B`, `B is correct`, `B. dog`, `The answer is bird`. Claims that are negated or
    asked do not count. Of several the corrected one (`wait`, `actually`), else the explicit ones; if these differ, the
    last, but only if it is a conclusion (`but`, `so`, `final`, `所以`).
-5. A refusal: nothing, unless it is an option's own text.
+5. A refusal, and an answer that was cut off: nothing, unless it is an option's own text.
 6. A last line that is a letter, a letter in brackets, the one option whose text is mentioned and not negated, the text
    an answer concludes with (`so 15 cm in total`), words of one option only (`left` for `the left image`).
 
@@ -24,14 +24,25 @@ import re
 from collections.abc import Mapping
 
 from vlmeval.scoring.exact_answer import Answer, signs
-from vlmeval.scoring.exact_by_text import AROUND, concluded, is_cut_off, is_doubtful, is_telling, only, only_text, shortened, yes_or_no
+from vlmeval.scoring.exact_bare import may_be_bare, read_bare
+from vlmeval.scoring.exact_by_text import (
+    AROUND,
+    concluded,
+    is_cut_off,
+    is_doubtful,
+    is_telling,
+    only,
+    only_text,
+    shortened,
+    yes_or_no,
+)
 from vlmeval.scoring.exact_claims import STRONG, Claim, claims
 from vlmeval.scoring.exact_denial import is_absent_after, is_denied, is_denied_after
 from vlmeval.scoring.exact_label import read_label
 from vlmeval.scoring.exact_lists import judges_each, lists_letters, lists_options, lists_texts
 from vlmeval.scoring.exact_markers import corrects, last_correction
 from vlmeval.scoring.exact_options import Mention, OptionTexts, mentions, option_texts
-from vlmeval.scoring.exact_text import folded, folded_option, plain_answer
+from vlmeval.scoring.exact_text import plain_answer
 from vlmeval.scoring.match import Match
 
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
@@ -39,18 +50,8 @@ _ANSWER_TAG = re.compile(
     r"<(?:final_)?(?:answer|conclusion)>(.*?)</(?:final_)?(?:answer|conclusion)>", re.IGNORECASE | re.DOTALL
 )
 _ANSWER_KEY = re.compile(r"""["'](?:final_)?(?:answer|choice|option)["']\s*:\s*["']([^"']*)["']""", re.IGNORECASE)
-_BEFORE_LETTER = re.compile(r"\W*(?:\d{1,2}[.)]\s+)?\W*")
-_NO_WORD = "".join(chr(code) for code in range(128) if not chr(code).isalnum() and chr(code) != "_")
 _SHORT = 24
 """Up to this length an answer is tried as a letter or text before anything is looked up in it; changes no result."""
-_LETTER_WORDS = frozenset({"option", "choice", "letter"})
-"""What a letter may be written together with at the end of an answer, as in `optionB`."""
-_LABEL_WORD = re.compile(
-    r"(?:option|choice|letter|选项|(?:the\s+)?(?:correct\s+|final\s+|best\s+)?answer(?:\s+is)?\b|(?:正确|最终)?答案[是为选]?|选择?)?"
-    r"[\s:\"'(\[]*([A-Za-z])(?:\W+\1)*\s*(?:选项|项)?[吧呢啊的]?",
-    re.IGNORECASE,
-)
-_LETTER_AND_TEXT = re.compile(r"[\s\"'(\[<]*([A-Z])[)\].:,\s]+(.*)", re.DOTALL)
 _CONCLUSION = re.compile(
     r"\b(?:but|however|so|therefore|thus|hence|final|finally|conclusion|overall|in summary)\b"
     r"|但|不过|所以|因此|综上|最终|故",
@@ -65,12 +66,14 @@ _REFUSAL = re.compile(
     r"|\b(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:determine|answer|see|tell|help|view|process|provide"
     r"|identify|make out|say)"
     r"|\b(?:do not|don't) (?:know|have)\b|\bnot (?:sure|certain|enough|possible|provided|clear)\b"
-    r"|\bplease (?:provide|upload|send|share|attach)\b|\b(?:can|could) you (?:please )?(?:provide|upload|send|share|attach)\b"
+    r"|\bplease (?:provide|upload|send|share|attach)\b"
+    r"|\b(?:can|could) you (?:please )?(?:provide|upload|send|share|attach)\b"
     r"|\bimpossible to\b|\bhard to (?:say|tell)\b|\btoo (?:blurry|dark|small)\b"
     r"|抱歉|对不起|无法|不知道|不清楚|看不到|看不清|不能(?:确定|判断|回答)|以上都不|没有正确|请提供|难以)"
 )
 _REFUSAL_SIGNS = signs(
-    "sorry unable ai idea unclear unknown failed none image cannot can could couldn do don not impossible hard too please you",
+    "sorry unable ai idea unclear unknown failed none image cannot can could couldn do don not impossible hard too "
+    "please you",
     "抱对无不看以没请难",
 )
 _LONGEST_MARK_WORDS = 4
@@ -102,52 +105,15 @@ def match_option(answer: str | None, options: Mapping[str, str]) -> Match:
         marked = Answer(boxed[-1])
         return _read_marked(marked, options, known) or Match(None, "what is marked as the answer is no option")
     if len(text) <= _SHORT:
-        return _read_bare(text, options, known) or _read_prose(Answer(text), options, known)
+        return read_bare(text, options, known) or _read_prose(Answer(text), options, known)
     said = Answer(text)
-    bare = _read_bare(text, options, known) if _may_be_bare(said, known) else None
+    bare = read_bare(text, options, known) if may_be_bare(said, known) else None
     return bare or _read_prose(said, options, known)
-
-
-def _may_be_bare(answer: Answer, known: OptionTexts) -> bool:
-    """Whether it is worth trying if the whole text is a letter or an option's text."""
-    said = answer.said
-    return (
-        not answer.is_ascii
-        or len(said) <= known.most_words
-        or len(said[-1]) == 1
-        or said[-1][:-1] in _LETTER_WORDS
-        or said[0] in known.letters
-    )
-
-
-def _read_bare(text: str, options: Mapping[str, str], known: OptionTexts) -> Match | None:
-    """The whole text as a letter, an option's text, or both."""
-    word = _LABEL_WORD.fullmatch(_within(text))
-    if word and word.group(1).upper() in options:
-        return Match(word.group(1).upper(), "letter")
-    whole = folded(text)
-    same = known.labels_of.get(whole) if whole else None
-    if same:
-        return Match(same[0], "text") if len(same) == 1 else None
-    both = _LETTER_AND_TEXT.match(text)
-    if both and both.group(1) in options and folded(both.group(2)) == folded_option(options[both.group(1)]):
-        return Match(both.group(1), "letter and text")
-    return None
-
-
-def _within(text: str) -> str:
-    """Without the marks around it and a number before it: `1. (B)!` as B."""
-    start, end = _BEFORE_LETTER.match(text).end(), len(text)  # type: ignore[union-attr]
-    if text.isascii():
-        return text[start:].rstrip(_NO_WORD)
-    while end > start and not (text[end - 1].isalnum() or text[end - 1] == "_"):
-        end -= 1
-    return text[start:end]
 
 
 def _read_marked(answer: Answer, options: Mapping[str, str], known: OptionTexts) -> Match | None:
     """What was put into a box or tag: a letter, a text, a letter with its text, or sentences."""
-    bare = _read_bare(answer.text, options, known)
+    bare = read_bare(answer.text, options, known)
     if bare is not None:
         return bare
     if len(answer.text.split()) > _LONGEST_MARK_WORDS:
@@ -165,7 +131,12 @@ def _refuses(answer: Answer) -> bool:
 
 def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) -> Match:
     text = answer.text
-    if answer.is_ascii and len(answer.words) > 1 and all([len(word) == 1 and word.isalpha() for word in answer.said]):
+    if (
+        answer.is_ascii
+        and len(answer.words) > 1
+        and len(answer.said[0]) == 1
+        and all([len(word) == 1 and word.isalpha() for word in answer.said])
+    ):
         return Match(None, "several letters")
     found = mentions(answer, known)
     made = claims(answer, options, known, found)
@@ -180,8 +151,10 @@ def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) 
     if _refuses(answer):
         plain = [m for m in plain if _REFUSAL.search(options[m.label].lower())]
         return only(plain, "text") or Match(None, "refusal")
-    doubtful = [m for m in plain if is_doubtful(text, m, options)]
-    stated = [m for m in plain if m not in doubtful and not is_denied(answer, m.start) and not is_absent_after(text, m.end)]
+    doubtful = [m for m in plain if is_doubtful(answer, m, options)]
+    stated = [
+        m for m in plain if m not in doubtful and not is_denied(answer, m.start) and not is_absent_after(answer, m.end)
+    ]
     bracketed = _bracketed(answer, options)
     if bracketed and stated and bracketed.label not in {m.label for m in stated}:
         return Match(None, "text and letter differ")
@@ -190,7 +163,11 @@ def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) 
     return (
         _last_line(answer, options, known, found)
         or (bracketed if len({m.label for m in stated}) < 2 else None)
-        or (only_text(answer, stated, found, known) if {m.label for m in doubtful} <= {m.label for m in stated} else None)
+        or (
+            only_text(answer, stated, found, known)
+            if {m.label for m in doubtful} <= {m.label for m in stated}
+            else None
+        )
         or concluded(text, stated)
         or yes_or_no(text, known)
         or shortened(text, known)
@@ -227,6 +204,8 @@ def _short_word(text: str, known: OptionTexts) -> str | None:
 
 
 def _last_line(answer: Answer, options: Mapping[str, str], known: OptionTexts, found: list[Mention]) -> Match | None:
+    if known.letters.isdisjoint(answer.words):
+        return None
     text = answer.text
     if lists_letters(text) or lists_texts(text, found) or judges_each(text):
         return None
@@ -248,7 +227,9 @@ def _bracketed(answer: Answer, options: Mapping[str, str]) -> Match | None:
     if "(" not in text and "[" not in text:
         return None
     hits = [hit for hit in _IN_BRACKETS.finditer(text) if hit.group(1) in options]
-    labels = {hit.group(1) for hit in hits if not is_denied(answer, hit.start()) and not is_denied_after(text, hit.end())}
+    labels = {
+        hit.group(1) for hit in hits if not is_denied(answer, hit.start()) and not is_denied_after(text, hit.end())
+    }
     return Match(labels.pop(), "letter in brackets") if len(labels) == 1 else None
 
 
