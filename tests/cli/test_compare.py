@@ -110,6 +110,11 @@ def test_what_may_not_be_compared_is_refused_and_named(tmp_path: Path, capsys: p
     for arguments, said in cases:
         assert vlmeval("compare", *arguments) == 2
         assert said in capsys.readouterr().err
+    content = json.loads(file.read_text())
+    content["protocols"]["exact"]["rows"][0]["hit"] = float("nan")
+    (tmp_path / "nan_score.json").write_text(json.dumps(content))
+    assert vlmeval("compare", file, tmp_path / "nan_score.json") == 1
+    assert "row 1 is worth nan" in capsys.readouterr().err
     (tmp_path / "broken_score.json").write_text("{}")
     assert vlmeval("compare", file, tmp_path / "broken_score.json", "--data", data) == 1
 

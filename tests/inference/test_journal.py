@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -78,6 +79,17 @@ def test_lines_that_are_no_records_are_skipped(tmp_path: Path) -> None:
     path.write_bytes(
         b'{"index": 1}\n[]\nnull\n\xff\xfe\n{"index": 2, "status": "ok", "fingerprint": "f", "later": 1}\n'
     )
+    assert list(read_journal(path)) == [2]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"index": [1]}, {"index": None}, {"index": 1.5}, {"index": True}, {"prediction": 5}, {"status": "late"}],
+)
+def test_a_record_of_wrong_types_is_skipped(tmp_path: Path, wrong: dict[str, object]) -> None:
+    record = {"index": 1, "status": "ok", "fingerprint": "f", "prediction": "A"}
+    path = tmp_path / "j.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({**record, **wrong}, {**record, "index": 2})))
     assert list(read_journal(path)) == [2]
 
 

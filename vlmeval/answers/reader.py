@@ -112,7 +112,7 @@ def _with_turns_joined(table: AnswerTable) -> AnswerTable:
         count = row[count_at].strip().removesuffix(".0")
         said = [row[place] for place in places][: int(count) if count.isdigit() else None]
         rows.append([*row, texts_as_cell(said)])
-    return AnswerTable(path=table.path, columns=(*table.columns, "prediction"), rows=rows)
+    return replace(table, columns=(*table.columns, "prediction"), rows=rows)
 
 
 def _matched(
@@ -195,6 +195,11 @@ def _table_notes(
     empty = sum(p.status == "ok" and not p.prediction for p in predictions)
     if empty:
         notes.append(f"{name}: {empty} answers are empty")
+    if table.dated_cells:
+        notes.append(
+            f"{name}: {table.dated_cells} cells are dates, which spreadsheets make of texts like 1-2 or 3/4: read as "
+            "2024-01-02; score the file they were made from where there is one"
+        )
     if table.cut_cells:
         notes.append(
             f"{name}: {table.cut_cells} cells are as long as an xlsx cell can be, so their texts were cut; "

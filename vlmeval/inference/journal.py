@@ -86,7 +86,13 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
 def from_record(record: Any) -> Prediction:
     """Back from JSON. Raises ValueError, TypeError or AttributeError for what is no record."""
     values: dict[str, Any] = {k: tuple(v) if k == "notes" else v for k, v in record.items() if k in _FIELDS}
-    return Prediction(**values)
+    found = Prediction(**values)
+    texts = (found.fingerprint, found.prediction, found.thinking, found.error)
+    if type(found.index) not in (int, str) or found.status not in ("ok", "failed"):
+        raise ValueError(f"no record: index {found.index!r}, status {found.status!r}")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"no record: texts of index {found.index!r} are no texts")
+    return found
 
 
 def read_journal(path: Path) -> dict[Index, Prediction]:

@@ -85,7 +85,7 @@ class CardPlanning(MakesRoom):
         if self.replica is not None:
             return tuple(share.card for share in self.replica.cards)
         cards = self._cards_at_hand()
-        return process_cards(cards, self._launch(), self._overrides())[0][:1] if cards else ()
+        return process_cards(cards, self._launch(), self.plan_overrides())[0][:1] if cards else ()
 
     def run_cards(self) -> tuple[Card, ...]:
         """The cards of all replicas of the plan, which share number type and attention."""
@@ -94,7 +94,8 @@ class CardPlanning(MakesRoom):
             return self.replica_cards()
         return tuple(share.card for replica in plan.replicas for share in replica.cards)
 
-    def _overrides(self) -> Overrides:
+    def plan_overrides(self) -> Overrides:
+        """What the run says instead of the rule: asked for, or following from cards that are given."""
         given = self.placement.overrides
         if self.placement.cards is not None:
             given = given or Overrides()
@@ -114,7 +115,7 @@ class CardPlanning(MakesRoom):
                 return visible_cards()
             # Each process of torchrun asks its own cards alone, or eight of them would take half a GiB of every card.
             cards = visible_cards(measured=())
-            own = process_cards(cards, launch, self._overrides())[0] if cards else ()
+            own = process_cards(cards, launch, self.plan_overrides())[0] if cards else ()
             return visible_cards(measured={card.index for card in own})
         cards = visible_cards(measured=wanted)
         found = tuple(card for card in cards if card.index in wanted)
@@ -124,7 +125,7 @@ class CardPlanning(MakesRoom):
         return found
 
     def _make_plan(self, cards: Sequence[Card]) -> Plan | None:
-        overrides, profile = self._overrides(), self.planning_profile()
+        overrides, profile = self.plan_overrides(), self.planning_profile()
         if not cards:
             if overrides.auto_split or (overrides.cards_per_replica or 1) > 1:
                 self.note_placement("no card is visible here: nothing is split, the CPU computes")
@@ -150,7 +151,7 @@ class CardPlanning(MakesRoom):
             return plan
         if self.placement.cpu_offload and self.placement.device_map is None:
             return self._offloaded(profile, workload, cards)
-        overrides = self._overrides()
+        overrides = self.plan_overrides()
         told = "; ".join(misfits(plan))
         weights_fit = all(share.weight_bytes <= share.capacity_bytes for share in plan.replicas[0].cards)
         if weights_fit and overrides.auto_split is not False:
@@ -163,7 +164,7 @@ class CardPlanning(MakesRoom):
 
     def _offloaded(self, profile: ModelProfile, workload: Workload, cards: Sequence[Card]) -> Plan:
         """The first blocks on the cards, as many as fit; the rest in host memory, where the CPU computes it."""
-        overrides = self._overrides()
+        overrides = self.plan_overrides()
         layout = Layout(profile, workload, overrides.reserve_bytes)
         replica = layout.offloaded(cards, host_card())
         if replica is None:
