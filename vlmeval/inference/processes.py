@@ -31,3 +31,14 @@ def is_stopped(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
     except (OSError, IndexError):
         return False
+
+
+def stopped_children(parent: int) -> list[int]:
+    """The processes of this parent that were stopped, where the system tells."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            state, its_parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state in ("T", "t") and int(its_parent) == parent:
+                found.append(int(folder.name))
+    return sorted(found)

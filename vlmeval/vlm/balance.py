@@ -114,7 +114,7 @@ class Balance:
         profile, overrides = self.owner.planning_profile(), self.owner.plan_overrides()
         if self.model() is None or profile is None:
             return "it is not loaded block by block"
-        if self.owner.placement.device_map is not None:
+        if self.owner.placement.device_map is not None and not self.owner.placement.is_planned:
             return "its device map was written by hand"
         if self.owner.cannot_be_split:
             return "split, it failed at its first forward"

@@ -16,7 +16,7 @@ from vlmeval.hardware import (
     visible_cards,
 )
 from vlmeval.placement.advice import smallest_changes
-from vlmeval.placement.cost_model import RESERVE_BYTES, Workload
+from vlmeval.placement.cost_model import Workload
 from vlmeval.placement.device_map import DeviceMap, check_device_map
 from vlmeval.placement.in_flight import InFlight, decide, most_fitting
 from vlmeval.placement.layout import Layout, Replica, lay_over
@@ -98,8 +98,9 @@ class CardPlanning(MakesRoom):
         """What the run says instead of the rule: asked for, or following from cards that are given."""
         given = self.placement.overrides
         if self.placement.cards is not None:
-            reserve = given.reserve_bytes if given else RESERVE_BYTES
-            return Overrides(auto_split=len(self.placement.cards) > 1, reserve_bytes=reserve)
+            given = given or Overrides()
+            is_split = len(self.placement.cards) > 1
+            return Overrides(auto_split=is_split, reserve_bytes=given.reserve_bytes, max_memory=given.max_memory)
         return given or Overrides(auto_split=auto_split_wanted())
 
     def _launch(self) -> LaunchEnvironment:
@@ -198,7 +199,7 @@ class CardPlanning(MakesRoom):
     def plan_again(self, why: str) -> None:
         """With the cards as they are now."""
         # What was seen is not so any more, and a map made for it neither.
-        self.placement = replace(self.placement, seen=None, device_map=None)
+        self.placement = replace(self.placement, seen=None, device_map=None, is_planned=False)
         if self.placement.cards is not None:
             present = {card.index for card in visible_cards(measured=self.placement.cards)}
             self.placement = replace(
