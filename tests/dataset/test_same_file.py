@@ -84,7 +84,7 @@ def test_a_file_with_the_md5_of_a_known_one_is_that_benchmark_whatever_it_is_cal
     known_as(monkeypatch, "ChartQA_TEST", path)
     dataset = open_dataset(path)
     assert dataset.rule is not None and dataset.rule.name == "relaxed_accuracy"
-    assert (dataset.name, dataset.task.traits) == ("copy (1)", {"short_answer", "chart"})
+    assert (dataset.name, dataset.task.traits) == ("copy (1)", frozenset({"short_answer", "chart"}))
     assert dataset.notes == (
         "copy (1): taken as ChartQA_TEST (rule relaxed_accuracy) because its MD5 is that of a known benchmark's file",
     )
