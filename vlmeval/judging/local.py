@@ -28,11 +28,20 @@ class LocalJudge:
         self.identity = identity
         self._model = model
         self._lock = threading.Lock()
+        self._is_ready = False
+
+    def get_ready(self) -> bool:
+        """Load the weights, unless they are; whether they were not."""
+        with self._lock:
+            was_ready, self._is_ready = self._is_ready, True
+            if not was_ready:
+                self._model.load()
+        return not was_ready
 
     def ask(self, prompt: str) -> str:
         """The reply, thinking left out. Raises RefusedError where the model cannot answer this, or says nothing."""
+        self.get_ready()
         with self._lock:
-            self._model.load()
             try:
                 reply = self._model.generate_batch([[Message(type="text", value=prompt)]])[0].text
             except SampleError as error:
