@@ -34,6 +34,12 @@ class Sink(Protocol):
         """Record it. Raises StorageError when that is impossible, which ends the run; ValueError if it answers
         another prompt than was asked."""
 
+    def turned(self, dataset: int, row: int, said: Mapping[str, Any]) -> None:
+        """Keep the turns of a conversation that is under way (`turns.Said.words`)."""
+
+    def said(self, piece: Piece) -> Mapping[int, Mapping[str, Any]]:
+        """The turns of its conversations that were answered earlier, by row; only of those that have any."""
+
     def given_up(self, row: GivenUp) -> None:
         """Record as failed a row that ended several replicas."""
 
@@ -202,6 +208,10 @@ class Coordinator:
         self._roll.told(member.number, message)
         if kind == "answer":
             self._take_answer(member, message)
+        elif kind == "turn":
+            piece = self._queue.held(member.number)
+            if piece is not None and message["dataset"] == piece.dataset and message["row"] in piece.rows:
+                self._sink.turned(piece.dataset, message["row"], message["said"])
         elif kind == "facts":
             self._compare(member, message["facts"])
         elif kind == "ready":
@@ -274,7 +284,9 @@ class Coordinator:
                 return
 
     def _hand_over(self, member: _Member, piece: Piece) -> bool:
-        is_said = self._say(member, {"type": "piece", "dataset": piece.dataset, "rows": piece.rows})
+        said = self._sink.said(piece)
+        words = {"type": "piece", "dataset": piece.dataset, "rows": piece.rows}
+        is_said = self._say(member, {**words, "said": said} if said else words)
         if not is_said:
             self._lose(member)
         return is_said
