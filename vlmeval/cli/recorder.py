@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmeval.cli.live_state import LiveState
 from vlmeval.cli.progress import Progress
+from vlmeval.cli.ready_lines import ReadyLines
 from vlmeval.cli.screen import say
 from vlmeval.config import RunConfig
 from vlmeval.errors import DatasetError
@@ -37,7 +39,7 @@ class Recorder:
         self._open = ExitStack()
         self._journals: dict[int, Journal] = {}
         self._turns: dict[int, TurnJournal] = {}
-        self._is_ready = False
+        self._ready_lines = ReadyLines()
         self.stamps: dict[str, Mapping[str, Any]] = {}
         """Replica -> where it lies and what its cards measured."""
         self._pending = {number: work.pending for number, work in enumerate(works)}
@@ -133,11 +135,13 @@ class Recorder:
         return full if len(self._journals) > 1 else full.partition(" of ")[0]
 
     def ready(self, replica: str) -> None:
-        """The first one is worth a line."""
-        if not self._is_ready:
-            self._is_ready = True
-            self._progress.start_clock()
-            self._progress.print(f"{replica} is ready")
+        """The first one is worth a line; the others are counted."""
+        self._progress.start_clock()
+        self._say(self._ready_lines.ready(replica, time.monotonic()))
+
+    def _say(self, line: str) -> None:
+        if line:
+            self._progress.print(line)
 
     def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None:
         """Kept for the run's record."""
@@ -150,6 +154,7 @@ class Recorder:
 
     def watch(self, replicas: Sequence[ReplicaState], waiting: Mapping[int, Waiting]) -> None:
         """For who is watching."""
+        self._say(self._ready_lines.watch(replicas, time.monotonic()))
         self._progress.watch(replicas, waiting)
 
     def say(self, line: str) -> None:
