@@ -162,6 +162,13 @@ def test_without_arguments_it_explains_itself_and_points_at_the_demo(capsys: pyt
     assert "bash scripts/demo.sh" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("word, listed", [("data", "datasets"), ("dataset", "datasets"), ("model", "models")])
+def test_lists_go_by_the_words_of_the_flags_too(capsys: pytest.CaptureFixture[str], word: str, listed: str) -> None:
+    assert (main(["list", word, "--json"]), main(["list", listed, "--json"])) == (0, 0)
+    first, second = capsys.readouterr().out.split("\n]\n")[:2]
+    assert first == second
+
+
 def test_dashes_and_underscores_are_alike(place: Workplace) -> None:
     told = place.run(
         "--config", "config.json", "--model", "patient", "--data", "Mini.tsv", "--work_dir=a_b", "--limit", "2"
@@ -207,3 +214,14 @@ def test_help_fits_80_columns(
     with pytest.raises(SystemExit):
         main(arguments)
     assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
+def test_a_python_without_the_packages_gets_one_line_that_says_how_to_install_them(place: Workplace) -> None:
+    asked = ["--model", TINY, "--data", "ShapesBench"]
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from vlmeval.cli.main import main; sys.exit(main({asked!r}))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, cwd=place.folder)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "is not installed for" in done.stderr and "pip install -r requirements.txt" in done.stderr

@@ -12,7 +12,7 @@ import pytest
 from tests.small_videos import video_mme_row
 from tests.small_videos import write_tsv as write_video_tsv
 from vlmeval.cli.main import main
-from vlmeval.dataset import dataset_from_config, dataset_listing, open_dataset, supported_datasets
+from vlmeval.dataset import dataset_listing, open_dataset, resolve_config, supported_datasets
 from vlmeval.dataset.mcq import HRBenchDataset
 from vlmeval.dataset.video import VideoMME
 from vlmeval.dataset.vqa import MathVerse, MathVerseStepwise
@@ -46,7 +46,7 @@ def test_a_video_table_by_its_path_has_its_benchmarks_prompt_rule_and_frames_and
 def test_frames_that_are_said_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "Video-MME.tsv"
     write_video_tsv(path, [video_mme_row(0, "v0")])
-    dataset = dataset_from_config("Mine", {"path": str(path), "fps": 2, "use_subtitle": True})
+    dataset = resolve_config("Mine", {"path": str(path), "fps": 2, "use_subtitle": True}).open()
     assert isinstance(dataset, VideoMME) and (dataset.name, dataset.video.fps) == ("Mine", 2)
     assert "Mine: taken as Video-MME_8frame (rule video_mme, 2 frames a second, with subtitles)" in dataset.notes[0]
 

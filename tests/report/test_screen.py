@@ -39,6 +39,22 @@ def test_a_pipe_gets_plain_text_in_80_columns() -> None:
     assert max(map(cells, text.splitlines())) <= 80
 
 
+class NarrowTerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_of_40_columns_gets_every_name_and_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    file = NarrowTerminal()
+    metric = Metric(group="Overall", value=100.0, count=4, interval=(92.5, 100.0))
+    score = Score(dataset="T", protocol="p", metric="m", unit="percent", metrics=(metric,), rows=(), samples=4)
+    print_scores([ScoredRun(model="M", dataset="Toy", scores={"p": score, "q": score})], file)
+    line = next(line for line in file.getvalue().splitlines() if "Overall" in line)
+    assert line.count("100.0 [92.5, 100.0]") == 2
+
+
 def test_values_are_percent_with_one_decimal_and_the_interval() -> None:
     line = next(line for line in printed(run()).splitlines() if line.strip().startswith("Overall"))
     assert "25.0 [" in line

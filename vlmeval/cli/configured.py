@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlmeval.config import read_config_datasets
-from vlmeval.dataset.registry import DatasetPlan, resolve_among
+from vlmeval.dataset.config_entry import resolve_among
+from vlmeval.dataset.registry import DatasetPlan
 
 
 def plans_of(names: Sequence[str], config: str | None) -> list[DatasetPlan]:

@@ -7,9 +7,17 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from vlmeval.errors import VLMEvalError, printable
+from vlmeval.errors import MissingPackageError, VLMEvalError, printable
 
 INTERRUPTED = 130
+NEEDED_PACKAGES = {
+    name: "pillow" if name == "PIL" else name.replace("_", "-")
+    for name in (
+        *("torch", "torchvision", "transformers", "accelerate", "safetensors", "huggingface_hub"),
+        *("PIL", "numpy", "requests", "rich", "filelock"),
+    )
+}
+"""What nothing runs without: as Python imports it, and as pip calls it."""
 
 WELCOME = """\
 vlmeval evaluates a vision-language model on benchmarks, on whatever cards this machine has.
@@ -41,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VLMEvalError as error:
         print(f"vlmeval: error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in NEEDED_PACKAGES:
+            raise
+        print(f"vlmeval: error: {_not_installed(package)}", file=sys.stderr)
+        return MissingPackageError.exit_code
     except KeyboardInterrupt:
         if argv is None:
             # The process ends now, which can take seconds: one more Ctrl-C would only spoil its exit code.
@@ -51,6 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _not_installed(package: str) -> str:
+    return (
+        f"the package {NEEDED_PACKAGES[package]} is not installed for {sys.executable}; "
+        "try: pip install -r requirements.txt, or bash scripts/demo.sh, which makes an environment of its own"
+    )
 
 
 def _command(arguments: list[str]) -> int:

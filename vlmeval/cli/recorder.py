@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vlmeval.cli.live_state import LiveState
 from vlmeval.cli.progress import Progress
 from vlmeval.cli.ready_lines import ReadyLines
+from vlmeval.cli.replica_stamps import ReplicaStamps
 from vlmeval.cli.screen import say
 from vlmeval.config import RunConfig
 from vlmeval.errors import DatasetError
@@ -40,8 +41,7 @@ class Recorder:
         self._journals: dict[int, Journal] = {}
         self._turns: dict[int, TurnJournal] = {}
         self._ready_lines = ReadyLines()
-        self.stamps: dict[str, Mapping[str, Any]] = {}
-        """Replica -> where it lies and what its cards measured."""
+        self._stamps = ReplicaStamps()
         self._pending = {number: work.pending for number, work in enumerate(works)}
 
     def __enter__(self) -> Recorder:
@@ -60,6 +60,11 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open.__exit__(kind, error, traceback)
+
+    @property
+    def stamps(self) -> dict[str, Mapping[str, Any]]:
+        """Replica -> where it lies and what its cards measured."""
+        return self._stamps.all()
 
     @staticmethod
     def announce(work: Work, replicas: int) -> None:
@@ -136,6 +141,7 @@ class Recorder:
 
     def ready(self, replica: str) -> None:
         """The first one is worth a line; the others are counted."""
+        self._stamps.begins(replica)
         self._progress.start_clock()
         self._say(self._ready_lines.ready(replica, time.monotonic()))
 
@@ -145,8 +151,7 @@ class Recorder:
 
     def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None:
         """Kept for the run's record."""
-        self.stamps[replica] = stamp
-        self._progress.moved(replica, stamp.get("moves") or ())
+        self._progress.moved(replica, self._stamps.told(replica, stamp).get("moves") or ())
 
     def finished(self, piece: Piece, seconds: float) -> None:
         """For the time that is left."""

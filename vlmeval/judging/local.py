@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from vlmeval.errors import RefusedError, SampleError
-from vlmeval.types import Answer, Message
+from vlmeval.types import Answer, Message, Task, TextPart
 
 
 class TextModel(Protocol):
@@ -16,7 +16,7 @@ class TextModel(Protocol):
     def load(self) -> None:
         """Load the weights, once."""
 
-    def generate_batch(self, batch: Sequence[list[Message]], task: Any = None) -> list[Answer]:
+    def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
         """One answer per prompt."""
 
 
@@ -33,9 +33,10 @@ class LocalJudge:
     def get_ready(self) -> bool:
         """Load the weights, unless they are; whether they were not."""
         with self._lock:
-            was_ready, self._is_ready = self._is_ready, True
+            was_ready = self._is_ready
             if not was_ready:
                 self._model.load()
+            self._is_ready = True
         return not was_ready
 
     def ask(self, prompt: str) -> str:
@@ -43,7 +44,7 @@ class LocalJudge:
         self.get_ready()
         with self._lock:
             try:
-                reply = self._model.generate_batch([[Message(type="text", value=prompt)]])[0].text
+                reply = self._model.generate_batch([[TextPart(type="text", value=prompt)]])[0].text
             except SampleError as error:
                 raise RefusedError(f"judge {self.name}: {error}") from error
         if not reply.strip():

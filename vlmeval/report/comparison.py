@@ -9,7 +9,7 @@ from typing import Protocol, TextIO
 
 from vlmeval.errors import printable
 from vlmeval.report.read_score import ScoreFile
-from vlmeval.report.screen import console_for, table_with
+from vlmeval.report.screen import PIPE_WIDTH, console_for, table_with
 from vlmeval.report.tables import Cell, write_table
 
 ROW_COLUMNS = ("index", "split", "l2_category", "category", "change", "hit_1", "hit_2", "read_1", "read_2")
@@ -47,7 +47,7 @@ def print_comparison(
     file: TextIO | None = None,
 ) -> None:
     """The mean over the rows, in percent; the difference is the second run minus the first."""
-    console = console_for(file or sys.stdout)
+    console = console_for(file or sys.stdout, least_width=PIPE_WIDTH)
     score = first.protocols[protocol]
     console.print(
         f"\n{first.dataset}, {protocol} v{score.version}, percent, mean over rows", style="bold", overflow="fold"

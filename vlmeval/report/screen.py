@@ -44,7 +44,7 @@ class ScoredRun:
 
 def print_scores(runs: Sequence[ScoredRun], file: TextIO | None = None) -> None:
     """Print each run's table and what belongs to it; for several runs a summary in the end."""
-    console = console_for(file or sys.stdout)
+    console = console_for(file or sys.stdout, least_width=PIPE_WIDTH)
     for run in runs:
         _print_run(console, run)
     if len(runs) > 1:
@@ -52,14 +52,20 @@ def print_scores(runs: Sequence[ScoredRun], file: TextIO | None = None) -> None:
         console.print(_summary(runs))
 
 
-def console_for(file: TextIO) -> Console:
-    """A console that knows the terminal's width, and 80 columns for a pipe. Markup in names is text."""
+def console_for(file: TextIO, *, least_width: int = 1) -> Console:
+    """A console that knows the terminal's width, and 80 columns for a pipe. Markup in names is text.
+
+    Tables of scores ask for a `least_width`: a narrower terminal wraps their lines, where rich would drop
+    names and cut numbers without a mark.
+    """
     try:
         from rich.console import Console
     except ImportError as error:
         raise MissingPackageError("rich", "the score table") from error
     width = None if file.isatty() else PIPE_WIDTH
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    console = Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, least_width)
+    return console
 
 
 def _print_run(console: Console, run: ScoredRun) -> None:
