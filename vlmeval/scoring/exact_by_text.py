@@ -105,7 +105,7 @@ def _is_chinese(character: str) -> bool:
 def only_text(answer: Answer, stated: list[Mention], found: list[Mention], known: OptionTexts) -> Match | None:
     """The only option mentioned, unless all the words that tell another one from the rest are in the text as well."""
     said = only(stated, "text")
-    if said is None or any(_RANGE.search(answer.text[max(0, m.start - 6) : m.start]) for m in stated):
+    if said is None or any([_ends_range(answer.text, m.start) for m in stated]):
         return None
     named = {m.label for m in found}
     for label, words in known.long:
@@ -115,6 +115,11 @@ def only_text(answer: Answer, stated: list[Mention], found: list[Mention], known
                 if new and needed <= here and (len(new) > 1 or _is_one_of_several(answer.text, stated)):
                     return None
     return None if _letter_is_denied(answer, said.label or "") else said
+
+
+def _ends_range(text: str, at: int) -> bool:
+    """`12 to 24 cm`."""
+    return text[at].isdigit() and _RANGE.search(text[max(0, at - 6) : at]) is not None
 
 
 def _letter_is_denied(answer: Answer, label: str) -> bool:

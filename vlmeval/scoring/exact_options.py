@@ -118,7 +118,7 @@ def option_texts(options: Mapping[str, str]) -> OptionTexts:
     return _option_texts(tuple(options.items()))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=8192)
 def _option_texts(options: tuple[tuple[str, str], ...]) -> OptionTexts:
     """One pass, for in many files every row has options of its own."""
     labels_of: dict[str, list[str]] = {}
