@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vlmeval.errors import ConfigError, UnknownNameError, UsageError
+from vlmeval.errors import ConfigError, UnknownNameError, UsageError, several_names
 from vlmeval.judging.settings import JudgeSettings
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.checkpoint import read_config
@@ -254,7 +254,8 @@ def resolve_model(
         return registered or _from_hub_id(name, revision, trusted)
     if name.startswith((".", "/", "~")):
         raise UsageError(f"model folder {name} does not exist (working folder: {os.getcwd()})")
-    raise UnknownNameError("model", name, known, "a hub id owner/name or a checkpoint folder works too")
+    hint = several_names(name) or "a hub id owner/name or a checkpoint folder works too"
+    raise UnknownNameError("model", name, known, hint)
 
 
 def _from_hub_id(name: str, revision: str | None, trusted: Collection[str]) -> ModelSpec:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ROOT, Workplace, row, write_tsv
+from vlmeval.cli.arguments import OF_OTHER_KITS, parse
 from vlmeval.cli.listing import narrow_lines
 from vlmeval.cli.main import main
-from vlmeval.errors import nearest_names
+from vlmeval.errors import UsageError, nearest_names
 
 TINY = str(ROOT / "vlmeval" / "demo" / "Qwen2-VL-Tiny")
 
@@ -124,6 +125,25 @@ def test_a_work_dir_that_cannot_be_written(capsys: pytest.CaptureFixture[str], t
     (tmp_path / "file").touch()
     told = fails(capsys, "--model", "Qwen2-VL-Tiny", "--data", "ShapesBench", "--work-dir", "file/out", code=1)
     assert "cannot be written" in told
+
+
+def test_a_flag_that_is_given_twice_adds_its_names() -> None:
+    options = parse(["--data", "A", "--model", "M", "--data", "B", "C", "--model", "N"])
+    assert (options.data, options.model) == (["A", "B", "C"], ["M", "N"])
+    assert parse(["--model", "M", "--data", "A"]).data == ["A"], "nothing may stay from the parse before"
+
+
+def test_flags_of_other_kits_are_told_what_there_is_instead() -> None:
+    flags = [flag for flag in OF_OTHER_KITS if flag.startswith("--")]
+    assert len(flags) == len(OF_OTHER_KITS)
+    for flag in flags:
+        with pytest.raises(UsageError, match=f"unknown flag '{flag}': "):
+            parse(["--model", "M", "--data", "D", flag.replace("-", "_").replace("__", "--"), "1"])
+
+
+def test_names_with_commas_between_them_are_told_to_use_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "separated by blanks" in fails(capsys, "--model", "Qwen2-VL-Tiny", "--data", "MMBench,MMStar")
+    assert "separated by blanks" in fails(capsys, "--model", "Qwen2-VL-Tiny,InternVL-Tiny", "--data", "ShapesBench")
 
 
 def test_no_network_is_told_with_where_to_put_the_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ from vlmeval.dataset.vqa import (
     VizWiz,
 )
 from vlmeval.dataset.yes_no import ImageYORNDataset
-from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError, UsageError
+from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError, UsageError, several_names
 from vlmeval.scoring.rules import find_rule
 
 __all__ = [
@@ -188,7 +188,7 @@ def resolve_dataset(
     if path is None:
         path = spec.path(root) if spec else root / f"{stem}.tsv"
         if spec is None and not path.is_file():
-            raise UnknownNameError("dataset", stem, dataset_names(root), _how_to_add(root))
+            raise UnknownNameError("dataset", stem, dataset_names(root), several_names(stem) or _how_to_add(root))
         fetch = spec is not None and bool(spec.url_path)
     else:
         _check_path(path)
