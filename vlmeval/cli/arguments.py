@@ -21,7 +21,6 @@ OF_OTHER_KITS = {
     "--timeout": "how long a judge or a replica may be silent is not settable",
     "--ignore": "a failed sample counts as wrong, is listed, and is tried again by the next run",
     "--reuse-aux": "a judge's replies are always kept and used again",
-    "--judge-key": "the judge's key is read from $VLMEVAL_JUDGE_KEY or $OPENAI_API_KEY, never from the command line",
     "--key": "models behind an address are not evaluated here, only asked as a judge",
     "--base-url": "models behind an address are not evaluated here, only asked as a judge (--judge-base-url)",
     "--use-vllm": "models run through transformers, in batches (--batch-size)",
