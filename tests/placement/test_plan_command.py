@@ -75,6 +75,24 @@ def test_what_does_not_fit_says_what_would(capsys: pytest.CaptureFixture[str]) -
     assert "!" in out
 
 
+def test_what_the_rule_forbids_is_not_advised(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTO_SPLIT", "0")
+    model = ["--model", "Qwen2-VL-72B-Instruct", "--data", "MMBench_DEV_EN", "--image", "1024x768"]
+    two_small = planned(capsys, *model, "--cards", "2x24")["changes_that_would_fit"]
+    assert not any("4 bit" in line for line in two_small), "40 GiB of weights fit no single card of 24"
+    assert "one more card of 141 GiB" in two_small
+    three_large = planned(capsys, *model, "--cards", "3x80")["changes_that_would_fit"]
+    assert three_large[0].startswith("let it be split over all cards: AUTO_SPLIT=1")
+    assert "one more card of 8 GiB" not in three_large
+
+
+def test_advice_for_more_replicas_than_fit_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "--model", "Qwen2-VL-72B-Instruct", "--cards", "8x80", "--replicas", "8")
+    assert found["changes_that_would_fit"][0].startswith("let it be split over all cards")
+
+
 def test_the_changes_it_names_do_fit(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--model", "Qwen2-VL-7B-Instruct", "--data", "MMBench_DEV_EN"]
     found = planned(capsys, *command, "--cards", "2x24", "--batch-size", "32")

@@ -155,7 +155,7 @@ class CardPlanning(MakesRoom):
         if weights_fit and overrides.auto_split is not False:
             self.note_placement(f"the worst prompt does not fit, and will fail with out of memory: {told}")
             return plan
-        changes = smallest_changes(profile, workload, cards, overrides, plan)
+        changes = smallest_changes(profile, workload, cards, overrides, plan, self._launch())
         raise PlacementError(
             f"the model does not fit: {told} ({plan.reason}). Any one of these is enough: {'; '.join(changes)}"
         )
