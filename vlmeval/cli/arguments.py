@@ -65,6 +65,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if flag in OF_OTHER_KITS:
             raise UsageError(f"unknown flag {flag!r}: {OF_OTHER_KITS[flag]}; see: run.py --help")
         known = command_parser(parser, options.command)._option_string_actions
+        if options.command != "run" and flag in command_parser(parser, "run")._option_string_actions:
+            raise UsageError(
+                f"{flag} is a flag of run, not of {options.command}; see: vlmeval {options.command} --help"
+            )
         raise UnknownNameError(
             "flag" if flag.startswith("-") else "argument", flag, [k for k in known if k[:2] == "--"]
         )
