@@ -88,6 +88,20 @@ def test_what_the_rule_forbids_is_not_advised(
     assert "one more card of 8 GiB" not in three_large
 
 
+def test_a_split_that_would_only_fill_the_fullest_card_more_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "--model", "Qwen2-VL-7B-Instruct", "--cards", "24,1")
+    assert [card["index"] for card in found["replicas"][0]["cards"]] == [0]
+    assert "split over at least two cards" in found["reason"]
+    assert found["notes"][0].startswith("on 1 card all the same")
+
+
+def test_small_numbers_have_small_units(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--model", "Qwen2-VL-Tiny", "--cards", "2x0.02", "--reserve", "0")
+    assert " bytes in all" in out and "0.0 KiB" not in out
+    _, out, _ = run(capsys, "--model", "Qwen2-VL-Tiny", "--cards", "0.002", "--reserve", "0")
+    assert "0.0 GiB" not in out
+
+
 def test_advice_for_more_replicas_than_fit_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     found = planned(capsys, "--model", "Qwen2-VL-72B-Instruct", "--cards", "8x80", "--replicas", "8")
     assert found["changes_that_would_fit"][0].startswith("let it be split over all cards")

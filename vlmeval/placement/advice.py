@@ -109,7 +109,8 @@ def offload_line(plan: Plan) -> str:
     first = plan.replicas[0]
     over = sum(max(0, share.peak_bytes - share.capacity_bytes) for share in first.cards)
     seconds = over / HOST_BYTES_PER_S
+    size = f"{over / 2**30:.1f} GiB" if over >= 2**30 / 10 else f"{over / 2**20:.1f} MiB"
     return (
-        f"--cpu-offload: {over / 2**30:.1f} GiB stay in host memory and the CPU computes them, at best {seconds:.1f} s "
+        f"--cpu-offload: {size} stay in host memory and the CPU computes them, at best {seconds:.1f} s "
         f"a token where it reads {HOST_BYTES_PER_S / 1e9:.0f} GB/s"
     )

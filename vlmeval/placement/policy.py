@@ -160,7 +160,7 @@ def make_plan(
         split=any(len(replica.cards) > 1 for replica in replicas),
         reason=rule.reason,
     )
-    return replace(plan, notes=tuple(_notes(plan, lay, own, overrides)))
+    return replace(plan, notes=tuple(_notes(plan, lay, own, rule, overrides)))
 
 
 def _lay(layout: Layout, build: BuildDeviceMap, cards: Sequence[Card]) -> Replica:
@@ -228,7 +228,11 @@ def _fewest_cards(lay: Lay, left: Sequence[Card], least: int, most: int) -> Repl
     return best
 
 
-def _notes(plan: Plan, lay: Lay, cards: Sequence[Card], overrides: Overrides) -> Iterator[str]:
+def _notes(plan: Plan, lay: Lay, cards: Sequence[Card], rule: Rule, overrides: Overrides) -> Iterator[str]:
+    fewest = min(len(replica.cards) for replica in plan.replicas)
+    if fewest < rule.least:
+        counted = "1 card" if fewest == 1 else f"{fewest} cards"
+        yield f"on {counted} all the same: a block on any other card would only make the fullest card fuller"
     if plan.split and overrides.auto_split is None:
         alone = {card.index: lay([card]).worst for card in cards}
         yield from _gain_of_not_splitting({index: worst for index, worst in alone.items() if worst <= FULL}, plan)
