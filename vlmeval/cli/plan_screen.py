@@ -77,7 +77,7 @@ def _replica_lines(number: int, replica: Replica, count: int, unit_bytes: int) -
 
 
 def _cells(texts: Sequence[str]) -> str:
-    return "".join(f"{text:>{width}}" for text, width in zip(texts, NUMBER_WIDTHS, strict=True))
+    return "".join(f" {text}".rjust(width) for text, width in zip(texts, NUMBER_WIDTHS, strict=True))
 
 
 def _span(share: CardPlan) -> str:
