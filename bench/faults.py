@@ -324,6 +324,21 @@ def full_disk(site: Site) -> str:
         subprocess.run(["umount", "-l", str(out)], check=True)
 
 
+def removed_folder(site: Site) -> str:
+    """The folder of the results is removed in the middle."""
+    process = site.start(command(site, "removed", 2))
+    site.wait_for_records("removed", 40, process)
+    (site.folder / "removed").rename(site.folder / "elsewhere")
+    ended = site.end(process, 60)
+    line = next((line for line in ended.said.splitlines() if "was removed or moved away" in line), "")
+    if ended.code != 1 or not line or "Traceback" in ended.said:
+        raise Wrong(f"exit code {ended.code}\n{ended.said[-1500:]}")
+    (site.folder / "elsewhere").rename(site.folder / "removed")
+    if site.run(command(site, "removed", 3)).code:
+        raise Wrong(site.said()[-1500:])
+    return f"ended after {ended.seconds:.1f} s with one line; put back: {site.check('removed')}"
+
+
 def ctrl_c(site: Site) -> str:
     """Ctrl-C, and Ctrl-C twice."""
     site.configure(wait_s=3)
@@ -450,6 +465,18 @@ def torchrun_stopped_rank_0(site: Site) -> str:
         raise Wrong(site.said()[-2000:])
     told = f"rank 1 ended after {others_s:.0f} s ({line}), all after {ended.seconds:.0f} s"
     return f"{told}; again: {site.check('tr-stop0')}"
+
+
+def torchrun_stopped_early(site: Site) -> str:
+    """SIGSTOP of rank 1 as soon as it is there: before its replica has called."""
+    process = site.start(torchrun(site, "tr-early", 2))
+    while 1 not in site.ranks() and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(site.ranks()[1], signal.SIGSTOP)
+    ended = site.end(process, 150)
+    if ended.code or "woken" not in ended.said:
+        raise Wrong(ended.said[-2500:])
+    return f"ended after {ended.seconds:.0f} s, rank 1 woken at the end; {site.check('tr-early')}"
 
 
 def torchrun_ctrl_c(site: Site) -> str:
@@ -592,10 +619,11 @@ def ahead(site: Site) -> str:
 SCENARIOS: dict[str, Callable[[Site], str]] = {
     function.__name__.replace("_", "-"): function
     for function in (
-        killed_replicas, killed_in_hand, killed_on_cards, killed_parents, stopped_replica, full_disk, ctrl_c, makespan,
-        ahead, torchrun_same,
+        killed_replicas, killed_in_hand, killed_on_cards, killed_parents, stopped_replica, full_disk, removed_folder,
+        ctrl_c, makespan, ahead, torchrun_same,
         torchrun_killed_replica, torchrun_killed_rank, torchrun_killed_rank_0, torchrun_stopped_rank,
-        torchrun_stopped_rank_0, torchrun_ctrl_c, torchrun_ctrl_c_twice, busy_port, other_tsv, other_version,
+        torchrun_stopped_rank_0, torchrun_stopped_early, torchrun_ctrl_c, torchrun_ctrl_c_twice, busy_port, other_tsv,
+        other_version,
     )
 }  # fmt: skip
 

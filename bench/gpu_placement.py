@@ -21,7 +21,8 @@ import torch
 from vlmeval.hardware import host_card, parse_cards, visible_cards
 from vlmeval.placement.blocks import config_of, derive_profile, meta_model
 from vlmeval.placement.device_map import DeviceMap
-from vlmeval.placement.dispatch import as_device, dispatch
+from vlmeval.placement.dispatch import dispatch
+from vlmeval.placement.homes import as_device
 from vlmeval.placement.known import known_config
 from vlmeval.placement.layout import Layout, lay_over
 from vlmeval.placement.simulate.machine import simulated_machine

@@ -18,7 +18,7 @@ from PIL import Image
 from vlmeval.config import supported_VLM
 from vlmeval.placement.in_flight import speeds_in_flight
 from vlmeval.placement.policy import Overrides
-from vlmeval.types import Answer, Message
+from vlmeval.types import Answer, ImagePart, Message, TextPart
 from vlmeval.vlm.card_memory import measured_peaks
 from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
@@ -33,7 +33,8 @@ def prompts(count: int, side: int) -> list[list[list[Message]]]:
         size = (side + 28 * (number % 5), side)
         picture = Image.effect_noise(size, 80).convert("RGB")
         text = f"Picture {number}. Describe what you see, and what you do not see, in as many words as you like."
-        made.append([[Message(type="image", value=picture), Message(type="text", value=text)]])
+        message: list[Message] = [ImagePart(type="image", value=picture), TextPart(type="text", value=text)]
+        made.append([message])
     return made
 
 
@@ -63,7 +64,7 @@ def measure(name: str, counts: Sequence[int], samples: int, side: int, new_token
     print("| in flight | samples/s | times one | same answers | peak GiB | estimated times one |\n" + "|---" * 6 + "|")
     one: tuple[list[Any], float] | None = None
     for count, estimate in zip(counts, estimated, strict=True):
-        model.wave_peaks.clear()
+        model.wave_peaks = {}
         found, seconds = answers(model, batches, count)
         one = one or (found, seconds)
         same = sum(_text(a) == _text(b) for a, b in zip(found, one[0], strict=True))

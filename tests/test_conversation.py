@@ -17,15 +17,15 @@ from vlmeval.conversation import (
     texts_of_cell,
     turns_in,
 )
-from vlmeval.types import Message
+from vlmeval.types import Message, TextPart
 
 
 def text(value: str) -> Message:
-    return Message(type="text", value=value)
+    return TextPart(type="text", value=value)
 
 
 def said(value: str) -> Message:
-    return Message(type="text", value=value, role="assistant")
+    return TextPart(type="text", value=value, role="assistant")
 
 
 def test_each_turn_sees_what_was_asked_and_what_the_model_itself_said() -> None:

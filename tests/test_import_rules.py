@@ -18,7 +18,7 @@ ALLOWED = {
     "errors": set(),
     "types": {"images", "videos", "errors"},
     "images": {"errors", "types"},
-    "videos": {"errors", "images", "video_decoding"},
+    "videos": {"errors", "types", "images", "video_decoding"},
     "video_decoding": {"errors", "images", "videos"},
     "conversation": {"types"},
     "storage": {"errors"},
@@ -62,6 +62,28 @@ def test_a_room_imports_only_the_rooms_it_may(room: str, path: Path) -> None:
 def test_every_room_has_a_rule() -> None:
     rooms = {room for room, _ in _modules()} - {"__init__", "__main__", "cli"}
     assert rooms <= set(ALLOWED)
+
+
+LAUNCH_VARIABLES = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "CUDA_VISIBLE_DEVICES", "AUTO_SPLIT"}
+
+
+def _asked_by_name(path: Path) -> set[str]:
+    """Names that a module gets from some mapping by `x["name"]` or `x.get("name")`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        asked = None
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+            asked = node.slice
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            asked = node.args[0] if node.func.attr in ("get", "getenv", "pop") else None
+        if isinstance(asked, ast.Constant) and isinstance(asked.value, str):
+            found.add(asked.value)
+    return found
+
+
+def test_only_the_room_hardware_reads_the_launch_environment() -> None:
+    readers = {room for room, path in _modules() if LAUNCH_VARIABLES & _asked_by_name(path)}
+    assert readers == {"hardware"}
 
 
 def test_the_command_line_and_the_registry_import_neither_torch_nor_transformers() -> None:

@@ -13,9 +13,9 @@ import ast
 import json
 from collections.abc import Sequence
 
-from vlmeval.types import Message
+from vlmeval.types import AnswerMark, Message, TextPart
 
-ANSWER: Message = {"type": "answer", "role": "assistant"}
+ANSWER: AnswerMark = {"type": "answer", "role": "assistant"}
 
 
 def is_conversation(message: Sequence[Message]) -> bool:
@@ -41,7 +41,7 @@ def prompt_of_turn(message: Sequence[Message], said: Sequence[str]) -> list[Mess
         text = next(answers, None)
         if text is None:
             return found
-        found.append(Message(type="text", value=text, role="assistant"))
+        found.append(TextPart(type="text", value=text, role="assistant"))
     return found
 
 

@@ -15,6 +15,14 @@ GIB = 1024**3
 KEPT = "everything finished is kept: make room or choose another --work-dir, and start the same command again"
 
 
+def cache_folder(name: str) -> Path:
+    """Where what can be made again is kept, `name` saying what: below `$VLMEVAL_CACHE`, else `vlmeval` in
+    `$XDG_CACHE_HOME` or `~/.cache`."""
+    own = os.environ.get("VLMEVAL_CACHE")
+    root = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vlmeval"
+    return root.expanduser() / name
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, sync it, and move it over `path` in one step."""
     temp = scratch_name(path.parent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
+from typing import TYPE_CHECKING, Literal, TypedDict, Union
 
 from vlmeval.errors import SampleError
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TaskType = Literal["MCQ", "Y/N", "VQA", "MT"]
 """Choices, yes or no, words, or a conversation of several turns."""
+Level = Literal["overall", "l2-category", "category"]
+"""What a metric is taken over."""
 Layout = Literal["choices", "yes_no", "words", "ocrbench", "turns"]
 """Which of upstream's result files a score is written to."""
 Index = Union[int, str]
@@ -23,21 +25,48 @@ Index = Union[int, str]
 
 ImageValue = Union[str, "ImageSource", "PILImage"]
 """A path or URL, a source that reads its bytes when asked, or a decoded image."""
+VideoValue = Union[str, "VideoSource"]
+"""A path, or a source with its sampling."""
 
 
-class Message(TypedDict, total=False):
-    """One piece of a prompt, in the order the model sees it.
+class _Part(TypedDict, total=False):
+    role: Literal["system", "user", "assistant"]
 
-    `type` is "text", "image" or "video"; `value` the text, for an image an `ImageValue`, for a video a path or a
-    `VideoSource`; `role` is "user" unless said otherwise ("system" opens a conversation, "assistant" is an earlier
-    turn).
-    "answer" (no value, role "assistant") stands where the model's own answer goes, so that one list is a conversation
-    of several turns; see `conversation`. Models never see it: what they are given ends where they go on.
+
+class TextPart(_Part):
+    """A text."""
+
+    type: Literal["text"]
+    value: str
+
+
+class ImagePart(_Part):
+    """An image."""
+
+    type: Literal["image"]
+    value: ImageValue
+
+
+class VideoPart(_Part):
+    """A video."""
+
+    type: Literal["video"]
+    value: VideoValue
+
+
+class AnswerMark(_Part):
+    """Where the model's own answer goes, so that one list is a conversation of several turns; see `conversation`.
+
+    Models never see it: what they are given ends where they go on.
     """
 
-    type: Literal["text", "image", "video", "answer"]
-    value: Any
-    role: Literal["system", "user", "assistant"]
+    type: Literal["answer"]
+
+
+Message = Union[TextPart, ImagePart, VideoPart, AnswerMark]
+"""One piece of a prompt, in the order the model sees it: a dict, told apart by its "type".
+
+Its "role" is "user" unless said otherwise ("system" opens a conversation, "assistant" is an earlier turn)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +179,7 @@ class Metric:
     count: int
     split: str = "none"
     interval: tuple[float, float] | None = None
-    level: Literal["overall", "l2-category", "category"] = "overall"
+    level: Level = "overall"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Union
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vlmeval.errors import UsageError, VideoError
 from vlmeval.images import ImageSource
@@ -24,6 +24,8 @@ from vlmeval.images import ImageSource
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as PILImage
+
+    from vlmeval.types import VideoValue
 
 Placing = Literal["between", "segments", "ends", "ends_down"]
 """Where frames by number are taken: "between" the ends at equal steps (upstream's Video-MME, MLVU); from the middle of
@@ -184,8 +186,6 @@ class VideoSource:
         return decoded(self.path, self.info(), self.positions() if positions is None else positions)
 
 
-VideoValue = Union[str, VideoSource]
-"""A path, or a source with its sampling."""
 DEFAULT_SAMPLING = Sampling(fps=1.0, most_frames=64)
 """Of a video that is named by its path alone."""
 

@@ -73,6 +73,13 @@ def test_a_journal_is_read_as_the_run_reads_it(tmp_path: Path) -> None:
     assert "1 answers have an index" in answers.notes[0]
 
 
+def test_a_journal_whose_first_line_is_torn_is_still_one(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_text('{"index": 1, "sta\n{"index": 2, "status": "ok", "fingerprint": "f", "prediction": "B"}\n')
+    answers = read_answers(path, [1, 2])
+    assert (answers.is_journal, answers.predictions[2].prediction, len(answers.predictions)) == (True, "B", 1)
+
+
 def test_json_lines_of_others_are_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"index": 1, "prediction": "B"}\n')
     answers = read_answers(tmp_path / "a.jsonl", [1])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from datetime import date, datetime
+from datetime import time as clock
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
+from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
+from vlmeval.answers.reader import read_answers
 from vlmeval.answers.tables import AnswerTable, read_table
 from vlmeval.answers.xlsx import read_xlsx
 from vlmeval.errors import DatasetError, UsageError
@@ -20,7 +24,7 @@ from vlmeval.report.tables import write_table
 HARD = [
     "None", "NA", "N/A", "nan", "null", "", "007", "3.0", "1e5", "TRUE", "=1+1", "=cmd|' /C calc'!A0", "+1", "-x", "@f",
     "#N/A", "  blanks  ", "two\nlines", 'quote "', "tab\there", "a,b;c", "中文（B）。", "\u202eabc\u202c", "\u2028",
-    "_x0041_", "'quoted", "😀" * 3,
+    "_x0041_", "'quoted", "😀" * 3, "\rcarriage", "a\rb", "a\r\nb", "_x000D_", "_x005F_x000D_", "__x0001_",
 ]  # fmt: skip
 """Texts that a spreadsheet, pandas or the csv module is known to turn into something else."""
 
@@ -36,13 +40,13 @@ def test_what_our_writers_write_is_read_back_as_the_same_text(tmp_path: Path, fm
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(), min_size=1, max_size=8))
-def test_any_text_comes_back_from_xlsx_and_json_but_for_line_ends(tmp_path: Path, texts: list[str]) -> None:
-    """XML knows one line end. A lone half of a surrogate pair stays the escape that it is written as."""
+def test_any_text_comes_back_from_xlsx_and_json(tmp_path: Path, texts: list[str]) -> None:
+    """But for a lone half of a surrogate pair, which stays the escape that it is written as."""
     for fmt in ("xlsx", "json"):
         rows: list[list[str | int]] = [[number, text] for number, text in enumerate(texts)]
         path = write_table(tmp_path / "t", ["index", "prediction"], rows, fmt).path  # type: ignore[arg-type]
         read = [row[1] for row in read_table(path).rows]
-        assert read == [t.replace("\r\n", "\n").replace("\r", "\n") if fmt == "xlsx" else t for t in texts]
+        assert read == texts
 
 
 def test_an_answer_of_200_000_characters_is_read_whole_from_csv_tsv_and_json(tmp_path: Path) -> None:
@@ -86,6 +90,33 @@ def shared_strings_book(path: Path, sheet: str = SHEET) -> Path:
     return path
 
 
+def test_cells_that_a_spreadsheet_made_dates_of_are_dates_and_counted(tmp_path: Path) -> None:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    made: list[date | clock | float] = [
+        date(2024, 1, 2),
+        datetime(2024, 1, 2, 3, 4, 5),
+        clock(6, 30),
+        date(1900, 1, 1),
+        45293,
+        0.5,
+    ]
+    sheet.append(("index", "prediction"))
+    for number, cell in enumerate(made):
+        sheet.append((number, cell))
+    sheet.cell(6, 2).number_format = '0.0" days"'
+    book.save(tmp_path / "a.xlsx")
+    table = read_table(tmp_path / "a.xlsx")
+    read = ["2024-01-02", "2024-01-02 03:04:05", "06:30:00", "1900-01-01", "45293", "0.5"]
+    assert [row[1] for row in table.rows] == read
+    assert table.dated_cells == 4
+    assert "4 cells are dates" in read_answers(tmp_path / "a.xlsx", range(6)).notes[0]
+    book.epoch = CALENDAR_MAC_1904
+    book.save(tmp_path / "b.xlsx")
+    assert [row[1] for row in read_table(tmp_path / "b.xlsx").rows][:3] == read[:3]
+
+
 def test_shared_strings_runs_hints_and_skipped_columns_are_understood(tmp_path: Path) -> None:
     rows = read_xlsx(shared_strings_book(tmp_path / "b.xlsx"))
     assert rows == [["index", "", "prediction"], ["5", "", "a\rb"]]
@@ -114,6 +145,9 @@ def test_a_damaged_or_hostile_xlsx_is_told(tmp_path: Path, sheet: str, said: str
         ("a.csv", b"index,index\n1,2\n", "named twice: index"),
         ("a.csv", b"index,prediction\n1,\xff\n", "line 2: not UTF-8"),
         ("a.csv", "index,prediction\n".encode("utf-16"), "UTF-16"),
+        ("a.csv", "index,prediction\n".encode("utf-16-le"), "UTF-16"),
+        ("a.csv", "index,prediction\n".encode("utf-16-be"), "UTF-16"),
+        ("a.json", b'{"index": [1, 2], "prediction": ["A"]}', "different lengths: index 2, prediction 1"),
         ("a.json", b"[1, 2]", "no list of records"),
         ("a.json", b"{", "line 1: no JSON"),
         ("a.jsonl", b'{"index": 1}\n{"index"\n', "line 2: no JSON"),
@@ -136,10 +170,25 @@ def test_json_may_be_records_or_answers_by_index_or_columns(tmp_path: Path) -> N
         [{"index": 7, "prediction": 1.50}, {"index": "007", "prediction": None}],
         {"7": 1.50, "007": None},
         {"index": {"0": 7, "1": "007"}, "prediction": {"0": 1.50, "1": None}},
+        {"index": [7, "007"], "prediction": [1.50, None]},
     ]
     for form in forms:
         (tmp_path / "a.json").write_text(json.dumps(form).replace("1.5", "1.50"))
         assert [list(row) for row in read_table(tmp_path / "a.json").rows] == [["7", "1.50"], ["007", ""]]
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "said"),
+    [
+        ("a.csv", "index;prediction", "semicolons: save it with commas"),
+        ("a.csv", "index\tprediction", "tabs: call it .tsv"),
+        ("a.tsv", "index,prediction", "commas: call it .csv"),
+    ],
+)
+def test_a_table_with_another_separator_is_told_what_to_do(tmp_path: Path, name: str, header: str, said: str) -> None:
+    (tmp_path / name).write_text(f"{header}\n")
+    with pytest.raises(DatasetError, match=said):
+        read_table(tmp_path / name).column("index")
 
 
 def test_a_missing_column_names_those_there_are(tmp_path: Path) -> None:

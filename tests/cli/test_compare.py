@@ -94,14 +94,14 @@ def test_what_may_not_be_compared_is_refused_and_named(tmp_path: Path, capsys: p
     edited.write_text(json.dumps(changes))
     judged = tmp_path / "judged_score.json"
     content: dict[str, Any] = json.loads(file.read_text())
-    content["protocols"]["exact"].update(judge="gpt-x, options v1", version=2)
+    content["protocols"]["exact"].update(judge="gpt-x, options v1", version=99)
     judged.write_text(json.dumps(content))
     cases = [
         ((file, elsewhere), "no benchmark in common"),
         ((file, edited), "different files of Toy"),
         (
             (file, judged, "--protocol", "exact"),
-            "protocol version is 1 in the first and 2 in the second; judge is none",
+            " in the first and 99 in the second; judge is none",
         ),
         ((file, file, "--protocol", "other"), "no protocol in common"),
         ((file,), "compare takes two runs"),
@@ -110,6 +110,11 @@ def test_what_may_not_be_compared_is_refused_and_named(tmp_path: Path, capsys: p
     for arguments, said in cases:
         assert vlmeval("compare", *arguments) == 2
         assert said in capsys.readouterr().err
+    content = json.loads(file.read_text())
+    content["protocols"]["exact"]["rows"][0]["hit"] = float("nan")
+    (tmp_path / "nan_score.json").write_text(json.dumps(content))
+    assert vlmeval("compare", file, tmp_path / "nan_score.json") == 1
+    assert "row 1 is worth nan" in capsys.readouterr().err
     (tmp_path / "broken_score.json").write_text("{}")
     assert vlmeval("compare", file, tmp_path / "broken_score.json", "--data", data) == 1
 

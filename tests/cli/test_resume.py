@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -79,6 +80,19 @@ def test_failed_samples_are_tried_again_and_an_edited_row_is_answered_anew(workp
     assert "4 of 6 are there already" in second.out
     assert sorted(workplace.log[5:]) == ["Question: another?", "Question: number 5?"]
     assert second.err.count("failed") == 0
+
+
+def test_a_benchmark_edited_after_the_run_is_told_when_it_is_scored_again(workplace: Workplace) -> None:
+    workplace.run()
+    rows = [row(i) for i in range(20)]
+    write_tsv(workplace.folder / "Mini.tsv", [{**rows[0], "answer": "B"}, {**rows[1], "question": "new?"}, *rows[2:]])
+    done = workplace.run(*workplace.base, "--mode", "eval")
+    assert "Mini: its file has changed since the run (its MD5 was" in done.err
+    assert "1 answers are to rows that ask otherwise now and do not count" in done.err
+    score = json.loads((workplace.result_folder() / "patient_Mini_score.json").read_text())
+    assert "has changed since the run" in score["run"]["notes"][0]
+    workplace.run()  # answers the row that is new
+    assert "has changed" not in workplace.run(*workplace.base, "--mode", "eval").err
 
 
 def test_a_changed_setting_starts_a_new_run_and_is_named(workplace: Workplace) -> None:

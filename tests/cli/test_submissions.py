@@ -11,6 +11,7 @@ from openpyxl import load_workbook
 
 from tests.cli.conftest import Workplace, png
 from tests.cli.scored_answers import vlmeval
+from vlmeval.dataset import open_dataset
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,20 @@ def test_mmmu_takes_letters_and_open_answers_by_id(tmp_path: Path, capsys: pytes
     content = json.loads(submitted(tmp_path, "MMMU_TEST", ".json", "--protocol", "exact").read_text())
     assert content == {"test_3": "B", "test_1": "A", "test_2": "", "test_4": "", "test_5": "forty two"}
     assert "1 answers of the submission choose no option: empty there" in capsys.readouterr().err
+
+
+def test_answers_that_mmmu_publishes_as_question_marks_are_none(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(GIVEN)
+    assert vlmeval("score", "m.csv", "--data", test_split(tmp_path, "MMMU_TEST", answer="?"), "--out", "out") == 0
+    assert (tmp_path / "out" / "m_MMMU_TEST" / "m_MMMU_TEST_submission.json").is_file()
+
+
+@pytest.mark.parametrize("name, like", [("MMMU_TEST", "MMMU_DEV_VAL"), ("DocVQA_TEST", "DocVQA_VAL")])
+def test_a_test_split_is_asked_as_its_scorable_split_is(tmp_path: Path, name: str, like: str) -> None:
+    test, scorable = (open_dataset(test_split(tmp_path, own)) for own in (name, like))
+    assert test.build_prompt(test[0])[-1] == scorable.build_prompt(scorable[0])[-1]
+    assert test.task.traits == scorable.task.traits
+    assert f"{like} is the scorable split" in " ".join(test.notes)
 
 
 @pytest.mark.parametrize("name", ["DocVQA_TEST", "InfoVQA_TEST"])

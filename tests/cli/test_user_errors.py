@@ -182,6 +182,13 @@ def test_without_arguments_it_explains_itself_and_points_at_the_demo(capsys: pyt
     assert "bash scripts/demo.sh" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("word, listed", [("data", "datasets"), ("dataset", "datasets"), ("model", "models")])
+def test_lists_go_by_the_words_of_the_flags_too(capsys: pytest.CaptureFixture[str], word: str, listed: str) -> None:
+    assert (main(["list", word, "--json"]), main(["list", listed, "--json"])) == (0, 0)
+    first, second = capsys.readouterr().out.split("\n]\n")[:2]
+    assert first == second
+
+
 def test_dashes_and_underscores_are_alike(place: Workplace) -> None:
     told = place.run(
         "--config", "config.json", "--model", "patient", "--data", "Mini.tsv", "--work_dir=a_b", "--limit", "2"

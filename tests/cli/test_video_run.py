@@ -46,7 +46,7 @@ def test_videos_are_answered_and_bad_ones_fail_by_name(
     assert "v2.mp4: the last frame is at" in records[4].error
     assert "v3.mp4 cannot be read" in records[6].error
     table = next(folder.glob("*_acc.csv")).read_text().splitlines()
-    assert table[0].startswith("duration,overall,Knowledge") or table[0].startswith('"duration"')
+    assert table[0] == "duration,overall,Knowledge,Technology,Object Recognition"
     # Once the video is there the samples that failed are answered, and no other.
     write_video(root / "Video-MME" / "video" / "v3.mp4", shift=1)
     assert main([*arguments, "--batch-size", "1"]) == 0

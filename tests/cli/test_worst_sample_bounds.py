@@ -18,7 +18,7 @@ from vlmeval.dataset import Dataset, open_dataset
 from vlmeval.errors import SampleError
 from vlmeval.inference.answering import requests
 from vlmeval.placement.workload import cutting
-from vlmeval.types import Message, Task
+from vlmeval.types import ImagePart, Message, Task, TextPart
 from vlmeval.vlm.prompt_length import PromptLength, image_settings
 from vlmeval.vlm.transformers_model import TransformersModel
 
@@ -50,7 +50,7 @@ def rule(model: TransformersModel, task: Task | None = None) -> Any:
 
 
 def images_of(sizes: list[tuple[int, int]]) -> list[Message]:
-    return [Message(type="image", value=Image.new("RGB", size, "red")) for size in sizes]
+    return [ImagePart(type="image", value=Image.new("RGB", size, "red")) for size in sizes]
 
 
 def seen_by(model: TransformersModel, inputs: Mapping[str, Any]) -> tuple[int, int]:
@@ -73,7 +73,7 @@ def test_counts_equal_those_of_the_processor(model: TransformersModel, traits: f
     cut = rule(model, task)
     for _ in range(25):
         sizes = random_sizes(rng, 1 if rng.random() < 0.6 else 4)
-        inputs = model.prepare([[*images_of(sizes), Message(type="text", value="What is this?")]], task)
+        inputs = model.prepare([[*images_of(sizes), TextPart(type="text", value="What is this?")]], task)
         found = cut.of(sizes)
         assert (found.image_tokens, found.pixel_values) == seen_by(model, inputs), sizes
         assert found.pixel_values <= cut.largest(len(sizes)).pixel_values
@@ -83,7 +83,7 @@ def test_counts_equal_those_of_the_processor(model: TransformersModel, traits: f
 def test_extreme_shapes_are_counted_or_refused_as_by_the_processor(model: TransformersModel) -> None:
     cut = rule(model)
     for size in ((30_000, 20), (20, 30_000), (1, 1), (1, 199), (201, 1)):
-        message = [*images_of([size]), Message(type="text", value="?")]
+        message = [*images_of([size]), TextPart(type="text", value="?")]
         found = cut.of([size])
         if found is None:
             with pytest.raises(SampleError, match="refuses"):
@@ -101,7 +101,7 @@ def test_text_tokens_are_counted_as_the_model_will_have_them(
     cut = rule(model)
     for text in ("What is this?", "这张图里有什么？\nA. 红色", "x" * 400, "é" * 50 + "\n\n 12345 <|im_end|>", ""):
         for sizes in ([(60, 60)], [(300, 90), (8, 8), (100, 100)]):
-            inputs = model.prepare([[*images_of(sizes), Message(type="text", value=text)]])
+            inputs = model.prepare([[*images_of(sizes), TextPart(type="text", value=text)]])
             length = inputs["input_ids"].shape[1]
             counted = lengths.count(text, len(sizes))
             assert counted is not None

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from vlmeval.dataset import resolve_config, supported_datasets
-from vlmeval.dataset.registry import CONFIG_KEYS, TRAITS
+from vlmeval.dataset.config_entry import CONFIG_KEYS
+from vlmeval.dataset.registry import TRAITS
 from vlmeval.scoring.rules import RULES
 
 from .tsv_files import write_tsv

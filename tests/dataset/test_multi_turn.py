@@ -10,6 +10,7 @@ import pytest
 
 from tests import conversations
 from tests.conversations import HERE, images, rows
+from tests.prompt_parts import text_of
 from vlmeval.conversation import ANSWER, prompt_of_turn, turns_in
 from vlmeval.dataset import resolve_config, resolve_dataset
 from vlmeval.dataset.base import Dataset
@@ -31,7 +32,7 @@ def kinds(message: list[Any]) -> str:
 
 
 def test_a_file_called_mmdu_is_that_benchmark_and_its_turns_are_in_order(mmdu: Dataset) -> None:
-    assert isinstance(mmdu, MMDUDataset) and mmdu.task.type == "MT" and mmdu.needs_judge
+    assert isinstance(mmdu, MMDUDataset) and mmdu.task.type == "MT" and mmdu.rule and mmdu.rule.judge
     prompts = [mmdu.build_prompt(sample) for sample in mmdu]
     assert " ".join(map(kinds, prompts)) == "it|t|t| titit|tit| it|it|t|t| iit|t| it|"
     assert [turns_in(message) for message in prompts] == list(conversations.TURNS.values())
@@ -56,7 +57,7 @@ def test_a_turn_without_a_word_is_asked_as_upstream_does(tmp_path: Path) -> None
     cells = {**rows([1])[0], "question": json.dumps([f"{HERE}", "", "why?"])}
     dataset = resolve_dataset(conversations.write(tmp_path / "MMDU.tsv", [cells])).open()
     message = dataset.build_prompt(dataset[0])
-    assert kinds(message) == "i|t|t|" and prompt_of_turn(message, ["x"])[-1]["value"] == ""
+    assert kinds(message) == "i|t|t|" and text_of(prompt_of_turn(message, ["x"])[-1]) == ""
 
 
 @pytest.mark.parametrize(

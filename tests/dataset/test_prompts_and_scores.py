@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prompt_parts import name_of, text_of
 from vlmeval.dataset import Dataset, open_dataset
 from vlmeval.errors import ConfigError, DatasetError, UnknownNameError
 from vlmeval.types import Prediction
@@ -13,9 +14,9 @@ from vlmeval.types import Prediction
 from .tsv_files import cell, row, write_tsv
 
 
-def text_of(tmp_path: Path, cells: dict[str, str], **overrides: str | list[str]) -> str:
+def prompt_text(tmp_path: Path, cells: dict[str, str], **overrides: str | list[str]) -> str:
     dataset = open_dataset(write_tsv(tmp_path / "mine.tsv", [cells]), **overrides)  # type: ignore[arg-type]
-    text = dataset.build_prompt(dataset[0])[-1]["value"]
+    text = text_of(dataset.build_prompt(dataset[0])[-1])
     assert isinstance(text, str)
     return text
 
@@ -37,7 +38,7 @@ def text_of(tmp_path: Path, cells: dict[str, str], **overrides: str | list[str])
     ],
 )
 def test_a_multiple_choice_prompt_is_upstreams(tmp_path: Path, cells: dict[str, str], text: str) -> None:
-    assert text_of(tmp_path, cells) == text
+    assert prompt_text(tmp_path, cells) == text
 
 
 def test_images_come_first_and_unread(tmp_path: Path) -> None:
@@ -45,15 +46,15 @@ def test_images_come_first_and_unread(tmp_path: Path) -> None:
     dataset = open_dataset(path)
     messages = dataset.build_prompt(dataset[0])
     assert [message["type"] for message in messages] == ["image", "image", "text"]
-    assert [message["value"].name for message in messages[:2]] == ["row 1, image 1", "row 1, image 2"]  # type: ignore[union-attr]
+    assert [name_of(message) for message in messages[:2]] == ["row 1, image 1", "row 1, image 2"]
     assert all("role" not in message for message in messages)
 
 
 def test_open_and_yes_no_questions_stand_as_they_are(tmp_path: Path) -> None:
     cells = {"index": "1", "image": cell(), "question": "Is it red? "}
-    assert text_of(tmp_path, {**cells, "answer": "yes"}) == "Is it red? "
-    assert text_of(tmp_path, {**cells, "answer": "cat"}) == "Is it red? "
-    short = text_of(tmp_path, {**cells, "answer": "cat"}, traits=["short_answer"])
+    assert prompt_text(tmp_path, {**cells, "answer": "yes"}) == "Is it red? "
+    assert prompt_text(tmp_path, {**cells, "answer": "cat"}) == "Is it red? "
+    short = prompt_text(tmp_path, {**cells, "answer": "cat"}, traits=["short_answer"])
     assert short == "Is it red? \nAnswer the question using a single word or phrase."
 
 

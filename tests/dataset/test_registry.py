@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import vlmeval
+from tests.prompt_parts import text_of
 from vlmeval.dataset import (
-    dataset_from_config,
     dataset_listing,
     dataset_names,
     open_dataset,
@@ -175,7 +175,7 @@ def test_resolving_fetches_and_opens_nothing(tmp_path: Path) -> None:
 
 def test_a_config_names_a_class_and_a_dataset(data_root: Path) -> None:
     write_tsv(data_root / "Mine.tsv", [row(1)])
-    dataset = dataset_from_config("label", {"class": "ImageMCQDataset", "dataset": "Mine", "traits": ["circular"]})
+    dataset = resolve_config("label", {"class": "ImageMCQDataset", "dataset": "Mine", "traits": ["circular"]}).open()
     assert (dataset.name, dataset.path) == ("label", data_root / "Mine.tsv")
     assert dataset.task.traits == {"circular"}
     assert resolve_config("MMBench_DEV_EN", {}) == resolve_dataset("MMBench_DEV_EN")
@@ -188,9 +188,9 @@ def test_a_benchmark_of_ones_own_is_a_file_and_a_few_lines(tmp_path: Path, serve
     write_tsv(tmp_path / "any.tsv", rows)
     server.files["/mine.tsv"] = tsv_bytes(rows)
     for source in ({"path": str(tmp_path / "any.tsv")}, {"url": f"{server.url}/mine.tsv"}):
-        dataset = dataset_from_config("Counting", {**settings, **source})
+        dataset = resolve_config("Counting", {**settings, **source}).open()
         assert (dataset.name, dataset.scorable, dataset[0].answer) == ("Counting", True, "7")
-        assert dataset.build_prompt(dataset[0])[-1]["value"] == "How many? In digits."
+        assert text_of(dataset.build_prompt(dataset[0])[-1]) == "How many? In digits."
 
 
 def test_a_rule_tells_the_kind_where_no_class_does(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_rule_tells_the_kind_where_no_class_does(tmp_path: Path) -> None:
 )
 def test_a_config_that_cannot_be_used_says_why(settings: dict[str, object], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
-        dataset_from_config("MMStar", settings)
+        resolve_config("MMStar", settings).open()
 
 
 def test_the_listing_says_what_is_on_disk(data_root: Path) -> None:

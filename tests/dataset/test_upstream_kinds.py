@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prompt_parts import name_of, text_of
 from vlmeval.dataset import open_dataset
 from vlmeval.errors import DatasetError
 from vlmeval.types import Index, Message, Prediction
@@ -25,7 +26,7 @@ def opened(folder: Path, name: str, **cells: str):  # type: ignore[no-untyped-de
 
 def shown(message: list[Message]) -> list[object]:
     """Texts as they are, images by name."""
-    return [part["value"] if part["type"] == "text" else part["value"].name for part in message]  # type: ignore[union-attr]
+    return [text_of(part) if part["type"] == "text" else name_of(part) for part in message]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_mmmu_shows_images_where_the_text_names_them(tmp_path: Path, question: s
     assert shown(dataset.build_prompt(dataset[0])) == message
     with_markers = Qwen2VLChat("x/y").build_prompt(dataset[0], dataset.task)
     assert [part["type"] for part in with_markers] == ["image", "image", "image", "text"]
-    assert question in str(with_markers[-1]["value"])
+    assert question in text_of(with_markers[-1])
 
 
 def test_markers_in_options_count_too(tmp_path: Path) -> None:

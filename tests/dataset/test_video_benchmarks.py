@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.prompt_parts import text_of, video_of
 from tests.small_videos import video_mme_row, write_tsv, write_video
-from vlmeval.dataset.registry import dataset_from_config, open_dataset
+from vlmeval.dataset.config_entry import resolve_config
+from vlmeval.dataset.registry import open_dataset
 from vlmeval.dataset.video import VideoMCQDataset
 from vlmeval.errors import ConfigError, DatasetError, VideoError
 from vlmeval.types import Index, Prediction, Score
@@ -50,9 +52,9 @@ def test_video_mme_is_worded_as_upstream_does(root: Path) -> None:
     (sample,) = list(dataset)
     assert sample.options == {"A": "Red.", "B": "Green.", "C": "Blue.", "D": "White."} and sample.answer == "D"
     video, text = dataset.build_prompt(sample)
-    assert video["value"].path == root / "Video-MME" / "video" / "v0.mp4"
-    assert video["value"].sampling == Sampling(nframe=8)
-    assert text["value"] == (
+    assert video_of(video).path == root / "Video-MME" / "video" / "v0.mp4"
+    assert video_of(video).sampling == Sampling(nframe=8)
+    assert text_of(text) == (
         "\nThese are the frames of a video. Select the best answer to the following multiple-choice question based on "
         "the video. Respond with only the letter (A, B, C, or D) of the correct option.\nQuestion: Which colour is the "
         "square in question 0?\nA. Red.\nB. Green.\nC. Blue.\nD. White.\nAnswer: "
@@ -69,16 +71,16 @@ def test_mvbench_and_mlvu_are_worded_as_upstream_does(root: Path) -> None:
     assert whole.videos[0].sampling == Sampling(nframe=8, placing="segments")
     assert part.videos[0].sampling == Sampling(nframe=8, placing="segments", start_s=1.0, end_s=2.5)
     opening, video, ending = dataset.build_prompt(whole)
-    assert opening["value"].endswith(
+    assert text_of(opening).endswith(
         "question.\nQuestion: What came first?\nOptions:\n(A) The door.\n(B) The cup.\n(C) The bag."
     )
-    assert video["type"] == "video" and ending["value"] == "\nOnly give the best option.Best option:("
+    assert video["type"] == "video" and text_of(ending) == "\nOnly give the best option.Best option:("
     write_tsv(root / "MLVU_MCQ" / "MLVU_MCQ.tsv", [mlvu_row(0, "plotQA")])
     mlvu = opened("MLVU_MCQ_1fps", root)
     (row,) = list(mlvu)
     assert row.videos[0].path == root / "MLVU_MCQ" / "MLVU" / "video" / "1_plotQA" / "m.mp4"
     assert row.videos[0].sampling == Sampling(fps=1.0) and row.answer == "B"
-    assert mlvu.build_prompt(row)[-1]["value"] == "\nOnly give the best option."
+    assert text_of(mlvu.build_prompt(row)[-1]) == "\nOnly give the best option."
 
 
 def test_what_is_spoken_at_the_frames_is_told(root: Path) -> None:
@@ -127,13 +129,13 @@ def test_a_missing_table_is_told_with_where_it_would_be(root: Path) -> None:
 def test_other_frames_are_had_by_a_config_entry(root: Path) -> None:
     write_tsv(root / "Video-MME.tsv", [video_mme_row(0, "v0")])
     entry = {"class": "VideoMME", "path": str(root / "Video-MME.tsv"), "fps": 0.25}
-    dataset = dataset_from_config("slow", entry, data_root=root)
+    dataset = resolve_config("slow", entry, data_root=root).open()
     assert isinstance(dataset, VideoMCQDataset) and dataset.video.fps == 0.25
     for wrong in ({"nframe": 4, "fps": 1.0}, {"nframe": "4"}, {"nframe": True}, {"use_subtitle": True}):
         with pytest.raises(ConfigError, match="slow"):
-            dataset_from_config("slow", {"class": "VideoMME", "path": entry["path"], **wrong}, data_root=root)
+            resolve_config("slow", {"class": "VideoMME", "path": entry["path"], **wrong}, data_root=root).open()
     with pytest.raises(ConfigError, match="for benchmarks of videos"):
-        dataset_from_config("Shapes", {"dataset": "ShapesBench", "nframe": 4}, data_root=root)
+        resolve_config("Shapes", {"dataset": "ShapesBench", "nframe": 4}, data_root=root).open()
 
 
 def test_a_table_without_videos_is_told(root: Path) -> None:

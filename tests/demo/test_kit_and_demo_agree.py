@@ -13,7 +13,7 @@ from PIL import Image
 from vlmeval.config import supported_VLM
 from vlmeval.dataset import open_dataset
 from vlmeval.demo import evaluate, golden, prompts
-from vlmeval.types import Message, Sample
+from vlmeval.types import ImagePart, Sample, TextPart
 
 KIT_NAME = {family: folder.name for family, folder in evaluate.SHIPPED_FOLDER.items()}
 families = pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_kit_gives_the_golden_logits(family: str, kit_model: Callable[[str], Any
 
 def kit_logits(model: Any, picture: Image.Image, text: str) -> torch.Tensor:
     """Logits [tokens, vocabulary] of the kit's own inputs."""
-    message = [Message(type="image", value=picture), Message(type="text", value=text)]
+    message = [ImagePart(type="image", value=picture), TextPart(type="text", value=text)]
     with torch.inference_mode():
         logits: torch.Tensor = model.model(**model.prepare([message])).logits[0]
     return logits

@@ -53,6 +53,7 @@ class Notes:
         self.twice: list[int] = []
         self.failed: dict[int, GivenUp] = {}
         self.lines: list[str] = []
+        self.stamps: dict[str, Mapping[str, Any]] = {}
         self.finished_pieces: list[Piece] = []
         self.watched: list[tuple[Sequence[ReplicaState], Mapping[int, Waiting]]] = []
 
@@ -69,7 +70,8 @@ class Notes:
 
     def ready(self, replica: str) -> None: ...
 
-    def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None: ...
+    def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None:
+        self.stamps[replica] = stamp
 
     def finished(self, piece: Piece, seconds: float) -> None:
         self.finished_pieces.append(piece)
@@ -94,6 +96,12 @@ def greet(
     for words in (hello, {"type": "facts", "facts": facts or {}}, {"type": "ready", "ahead": ahead}):
         connection.send(words)
     return connection
+
+
+def answer(connection: Connection, row: int, **more: Any) -> None:
+    """Answer a piece of one row as a replica does."""
+    connection.send({"type": "answer", "dataset": 0, "row": row, "prediction": record(row), **more})
+    connection.send({"type": "done"})
 
 
 class Crowd(threading.Thread):
@@ -171,3 +179,4 @@ class Crowd(threading.Thread):
             words = {"type": "answer", "dataset": piece["dataset"], "row": row, "prediction": record(row)}
             connection.send(words)
             self.answered[connection].append(row)
+        connection.send({"type": "done"})

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.prompt_parts import text_of
 from vlmeval.errors import ImageError, SampleError
 from vlmeval.images import ImageSource
 from vlmeval.inference.answering import Request, answer, finished, requests
 from vlmeval.inference.fingerprint import prompt_fingerprint
 from vlmeval.inference.journal import Journal, read_journal
-from vlmeval.types import Answer, Index, Message, Prediction, Sample, Task
+from vlmeval.types import Answer, ImagePart, Index, Message, Prediction, Sample, Task, TextPart
 from vlmeval.vlm.base import BaseModel
 
 TASK = Task(name="t", type="VQA")
@@ -23,7 +24,10 @@ class Bench:
     task = TASK
 
     def build_prompt(self, sample: Sample) -> list[Message]:
-        return [*(Message(type="image", value=i) for i in sample.images), Message(type="text", value=sample.question)]
+        return [
+            *(ImagePart(type="image", value=i) for i in sample.images),
+            TextPart(type="text", value=sample.question),
+        ]
 
 
 class Echo(BaseModel):
@@ -34,7 +38,7 @@ class Echo(BaseModel):
 
     def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
         self.batches.append(len(batch))
-        texts = [str(message[-1]["value"]) for message in batch]
+        texts = [text_of(message[-1]) for message in batch]
         if any("bad" in text for text in texts):
             raise SampleError(f"cannot take {texts}")
         return [Answer(text=f"{text} {random.random()}") for text in texts]
@@ -119,15 +123,15 @@ def source(digest: str) -> ImageSource:
 @pytest.mark.parametrize(
     "other",
     [
-        [Message(type="image", value=source("2")), Message(type="text", value="q")],
-        [Message(type="image", value=source("1")), Message(type="text", value="Q")],
-        [Message(type="text", value="q"), Message(type="image", value=source("1"))],
-        [Message(type="image", value=source("1")), Message(type="text", value="q", role="system")],
-        [Message(type="image", value=source("1"))],
+        [ImagePart(type="image", value=source("2")), TextPart(type="text", value="q")],
+        [ImagePart(type="image", value=source("1")), TextPart(type="text", value="Q")],
+        [TextPart(type="text", value="q"), ImagePart(type="image", value=source("1"))],
+        [ImagePart(type="image", value=source("1")), TextPart(type="text", value="q", role="system")],
+        [ImagePart(type="image", value=source("1"))],
     ],
 )
 def test_a_fingerprint_sees_texts_images_roles_and_order(other: list[Message]) -> None:
-    prompt = [Message(type="image", value=source("1")), Message(type="text", value="q")]
+    prompt: list[Message] = [ImagePart(type="image", value=source("1")), TextPart(type="text", value="q")]
     assert prompt_fingerprint(prompt) == prompt_fingerprint(list(prompt))
     assert prompt_fingerprint(prompt) != prompt_fingerprint(other)
 
@@ -136,10 +140,10 @@ def test_a_fingerprint_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
     a, b = tmp_path / "a.png", tmp_path / "b.png"
     a.write_bytes(b"same")
     b.write_bytes(b"same")
-    first = prompt_fingerprint([Message(type="image", value=str(a))])
-    assert first == prompt_fingerprint([Message(type="image", value=str(b))])
+    first = prompt_fingerprint([ImagePart(type="image", value=str(a))])
+    assert first == prompt_fingerprint([ImagePart(type="image", value=str(b))])
     b.write_bytes(b"else")
-    assert first != prompt_fingerprint([Message(type="image", value=str(b))])
+    assert first != prompt_fingerprint([ImagePart(type="image", value=str(b))])
 
 
 def test_the_next_batch_begins_before_this_one_is_answered_and_errors_come_with_their_sample(tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_the_next_batch_begins_before_this_one_is_answered_and_errors_come_with_
 
     class Ahead(Echo):
         def begin_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> Callable[[], list[Answer]]:
-            name = "".join(str(message[-1]["value"]) for message in batch)
+            name = "".join(text_of(message[-1]) for message in batch)
             happened.append(f"begin {name}")
 
             def answers() -> list[Answer]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vlmeval.inference.batches import MOST_WASTE, pieces, plan_pieces
 from vlmeval.placement.workload import ImageTokens
-from vlmeval.types import Message, Task
+from vlmeval.types import Message, Task, TextPart
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.prompt_size import PromptSize
 
@@ -74,7 +74,7 @@ def test_a_number_fixes_the_batch_whatever_the_padding() -> None:
         def prompt_size(self, message: object, task: Task | None = None) -> PromptSize:
             return size(len(str(message)))
 
-    messages = [[Message(type="text", value="x" * n)] for n in (1, 9000, 5, 70, 300)]
+    messages: list[list[Message]] = [[TextPart(type="text", value="x" * n)] for n in (1, 9000, 5, 70, 300)]
     task = Task(name="t", type="VQA")
     assert [len(piece) for piece in plan_pieces(Sized(), task, messages, 2)] == [2, 2, 1]
     assert plan_pieces(Sized(), task, messages, 1) == [(1,), (4,), (3,), (2,), (0,)]

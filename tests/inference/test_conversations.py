@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prompt_parts import text_of
 from vlmeval.conversation import ANSWER
 from vlmeval.errors import OutOfMemorySampleError, SampleError
 from vlmeval.inference.answering import Request, answer
@@ -15,7 +16,7 @@ from vlmeval.inference.fingerprint import prompt_fingerprint
 from vlmeval.inference.journal import Journal, read_journal
 from vlmeval.inference.ladder import climbed
 from vlmeval.inference.pieces import cost
-from vlmeval.types import Answer, Index, Message, Prediction, Sample, Task
+from vlmeval.types import Answer, ImagePart, Index, Message, Prediction, Sample, Task, TextPart
 from vlmeval.vlm.base import BaseModel
 
 TASK = Task(name="t", type="MT")
@@ -32,12 +33,12 @@ class Listener(BaseModel):
     def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
         if len(batch) > self.most_at_once and any(own(message) for message in batch):
             raise OutOfMemorySampleError("out of memory: histories are long")
-        if any("bad" in str(message[-1]["value"]) for message in batch):
+        if any("bad" in text_of(message[-1]) for message in batch):
             raise SampleError("cannot take it")
-        self.batches.append([str(message[-1]["value"]) for message in batch])
+        self.batches.append([text_of(message[-1]) for message in batch])
         return [
             Answer(
-                text=f"{message[-1]['value']}{len(own(message))}{''.join(text[:1] for text in own(message)[-1:])}",
+                text=f"{text_of(message[-1])}{len(own(message))}{''.join(text[:1] for text in own(message)[-1:])}",
                 thinking="hm" if len(own(message)) == 1 else "",
                 prompt_tokens=len(message),
                 new_tokens=2,
@@ -53,7 +54,7 @@ class Listener(BaseModel):
 
 
 def own(message: Sequence[Message]) -> list[str]:
-    return [str(part["value"]) for part in message if part.get("role") == "assistant"]
+    return [text_of(part) for part in message if part.get("role") == "assistant"]
 
 
 def asked(*conversations: str) -> list[Request]:
@@ -61,7 +62,7 @@ def asked(*conversations: str) -> list[Request]:
     found = []
     for number, questions in enumerate(conversations):
         turns = questions.split() if " " in questions else list(questions)
-        message = [part for text in turns for part in (Message(type="text", value=text), ANSWER)]
+        message: list[Message] = [part for text in turns for part in (TextPart(type="text", value=text), ANSWER)]
         sample = Sample(index=number, question=questions)
         found.append(Request(sample=sample, message=message, fingerprint=prompt_fingerprint(message)))
     return found
@@ -130,8 +131,15 @@ def test_conversations_are_in_flight_as_any_batch(tmp_path: Path) -> None:
 
 
 def test_the_model_is_told_how_many_images_will_be_wanted_again(tmp_path: Path) -> None:
-    image = Message(type="image", value="https://example.org/a.png")
-    message = [image, Message(type="text", value="a"), ANSWER, image, Message(type="text", value="b"), ANSWER]
+    image = ImagePart(type="image", value="https://example.org/a.png")
+    message: list[Message] = [
+        image,
+        TextPart(type="text", value="a"),
+        ANSWER,
+        image,
+        TextPart(type="text", value="b"),
+        ANSWER,
+    ]
     model = Listener()
     run(tmp_path, model, [Request(sample=Sample(index=0, question=""), message=message, fingerprint="ab" * 12)])
     assert model.kept == [2]
@@ -141,11 +149,9 @@ def test_the_model_is_told_how_many_images_will_be_wanted_again(tmp_path: Path) 
 
 
 def test_a_fingerprint_sees_where_the_answers_go() -> None:
-    a, b = Message(type="text", value="a"), Message(type="text", value="b")
-    prints = {
-        prompt_fingerprint(message) for message in ([a, b], [a, ANSWER, b], [a, b, ANSWER], [a, ANSWER, b, ANSWER])
-    }
-    assert len(prints) == 4
+    a, b = TextPart(type="text", value="a"), TextPart(type="text", value="b")
+    prompts: list[list[Message]] = [[a, b], [a, ANSWER, b], [a, b, ANSWER], [a, ANSWER, b, ANSWER]]
+    assert len({prompt_fingerprint(message) for message in prompts}) == 4
 
 
 def test_every_turn_costs_what_was_said_before_it_once_more() -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.inference.fake_replicas import Crowd, FakeExecutor, Notes, greet, record
+from tests.inference.fake_replicas import Crowd, FakeExecutor, Notes, answer, greet, record
 from vlmeval.errors import ModelError, UsageError, VLMEvalError
+from vlmeval.inference import intake
+from vlmeval.inference.callers import Member
 from vlmeval.inference.coordinator import Coordinator
+from vlmeval.inference.intake import Intake
 from vlmeval.inference.limits import Limits, Patience
 from vlmeval.inference.protocol import Connection, Listener, connect
 from vlmeval.inference.queue import Piece, Waiting, WorkQueue
+from vlmeval.inference.roll import Roll
 
 FACTS: dict[str, dict[str, Any]] = {"version": {"torch": "2.15.0"}, "benchmark Mini": {"md5": "abc", "rows": 4}}
 
@@ -149,7 +156,7 @@ def _answer_one(at: Desk) -> None:
         if message["type"] == "stop":
             break
         if message["type"] == "piece":
-            connection.send({"type": "answer", "dataset": 0, "row": 0, "prediction": record(0)})
+            answer(connection, 0)
     connection.close()
 
 
@@ -176,9 +183,7 @@ def test_replicas_that_leave_are_waited_for_and_those_that_do_not_are_named() ->
         crowd = Crowd(at.address, 1, seconds=lambda rows: 0.05)
         crowd.start()
         queue = WorkQueue([Piece(dataset=0, rows=(row,), cost=1.0) for row in range(3)])
-        threading.Timer(
-            0.5, lambda: stopped.send({"type": "answer", "dataset": 0, "row": _held(stopped), "prediction": record(0)})
-        ).start()
+        threading.Timer(0.5, lambda: answer(stopped, _held(stopped))).start()
         at.coordinator.serve(queue, at.notes)
         assert at.coordinator.dismiss([0, 1, 2], wait_s=0.9) == {1, 2}
         assert 1 in at.executor.ended
@@ -199,8 +204,7 @@ def _doubting(at: Desk, *, keep: bool | None) -> None:
             break
         if message["type"] == "piece":
             row = message["rows"][0]
-            answer = {"type": "answer", "dataset": 0, "row": row, "prediction": record(row), "in_doubt": True}
-            connection.send(answer)
+            answer(connection, row, in_doubt=True)
         if message["type"] == "settle":
             if keep is None:
                 break
@@ -235,16 +239,15 @@ def test_a_surer_answer_settles_those_before_it() -> None:
     with desk(1) as at:
         connection = greet(at.address, 0)
 
-        def answer() -> None:
+        def doubting() -> None:
             for message in connection.messages():
                 if message["type"] == "stop":
                     break
                 if message["type"] == "piece":
                     row = message["rows"][0]
-                    words = {"type": "answer", "dataset": 0, "row": row, "prediction": record(row)}
-                    connection.send({**words, "in_doubt": row < 2})
+                    answer(connection, row, in_doubt=row < 2)
 
-        replica = threading.Thread(target=answer)
+        replica = threading.Thread(target=doubting)
         replica.start()
         notes = at.serve(work(3))
         replica.join()
@@ -285,8 +288,7 @@ def test_a_row_that_ends_its_replica_while_it_is_prepared_is_found_and_no_other_
                     deaths.append(tuple(given))
                     break
                 if len(given) > 1 or given[0] != 0:  # row 0 is finished once the next has come
-                    row = given.pop(0)
-                    connection.send({"type": "answer", "dataset": 0, "row": row, "prediction": record(row)})
+                    answer(connection, given.pop(0))
             connection.close()
 
     with desk(1) as at:
@@ -313,7 +315,8 @@ def test_what_a_stopped_replica_has_in_hand_goes_to_others_too() -> None:
         helper.join(5)
 
 
-def test_ctrl_c_takes_back_what_is_in_hand() -> None:
+@pytest.mark.parametrize("signals", [1, 2], ids=["once", "told by the terminal and by a launcher at once"])
+def test_ctrl_c_takes_back_what_is_in_hand(signals: int) -> None:
     with desk(1) as at:
         connection, seen = greet(at.address, 0, ahead=1), list[dict[str, Any]]()
 
@@ -321,10 +324,11 @@ def test_ctrl_c_takes_back_what_is_in_hand() -> None:
             for message in connection.messages():
                 seen.append(message)
                 if message["type"] == "piece" and len(seen) == 2:
-                    at.coordinator._interrupts(2, None)
+                    for _ in range(signals):
+                        at.coordinator._interrupts(2, None)
                 if message["type"] == "give_back":
                     connection.send({"type": "given_back", "pieces": seen[1:2]})
-                    connection.send({"type": "answer", "dataset": 0, "row": 0, "prediction": record(0)})
+                    answer(connection, 0)
             connection.close()
 
         thread = threading.Thread(target=replica)
@@ -335,6 +339,7 @@ def test_ctrl_c_takes_back_what_is_in_hand() -> None:
         thread.join(5)
     assert list(at.notes.records) == [0]
     assert [message["rows"] for message in seen if message["type"] == "piece"] == [[0], [1]]
+    assert [line for line in at.notes.lines if line.startswith("SIGINT: finishing what 1 replica")]
 
 
 def test_whoever_watches_is_told_what_every_replica_is_at_and_what_waits() -> None:
@@ -345,14 +350,14 @@ def test_whoever_watches_is_told_what_every_replica_is_at_and_what_waits() -> No
 
         def answer_later() -> None:
             time.sleep(0.8)
-            for row in (0, 1):
-                answering.send({"type": "answer", "dataset": 0, "row": row, "prediction": record(row)})
+            answering.send({"type": "answer", "dataset": 0, "row": 0, "prediction": record(0)})
+            answer(answering, 1)
             for message in answering.messages():
                 if message["type"] == "stop":
                     break
                 if message["type"] == "piece" and message["rows"] == [2]:
                     time.sleep(0.5)
-                    answering.send({"type": "answer", "dataset": 0, "row": 2, "prediction": record(2)})
+                    answer(answering, 2)
 
         replica = threading.Thread(target=answer_later)
         replica.start()
@@ -381,3 +386,106 @@ def test_a_replica_that_died_is_counted_and_holds_nothing_any_more() -> None:
         silent.close()
     last = notes.watched[-1][0][0]
     assert (last.state, last.deaths, last.memory, last.piece) == ("restarting", 1, (), None)
+
+
+def _counting(at: Desk, number: int, late_s: float, then: Callable[[Connection], None]) -> threading.Thread:
+    """A replica that answers one row and takes a moment to count, which is what it does `then`."""
+    connection = greet(at.address, number)
+
+    def life() -> None:
+        for message in connection.messages():
+            if message["type"] == "stop":
+                break
+            if message["type"] == "piece":
+                row = message["rows"][0]
+                time.sleep(0.2)  # so that each of them has a row
+                connection.send({"type": "answer", "dataset": 0, "row": row, "prediction": record(row)})
+                time.sleep(late_s)
+                then(connection)
+                if connection.fileno() < 0:
+                    return
+        connection.close()
+
+    thread = threading.Thread(target=life)
+    thread.start()
+    return thread
+
+
+def _count(connection: Connection) -> None:
+    connection.send({"type": "done", "stamp": {"images": 1}})
+
+
+def test_what_a_replica_counts_after_its_last_answer_is_in_the_record() -> None:
+    with desk(3) as at:
+        replicas = [_counting(at, number, 0.3 + 0.1 * number, _count) for number in range(3)]
+        notes = at.serve(work(3))
+        for replica in replicas:
+            replica.join()
+    assert notes.stamps == {f"replica {number}": {"images": 1} for number in range(3)}
+
+
+def test_the_next_piece_is_given_before_the_counts_of_the_last_are_there() -> None:
+    order: list[str] = []
+    with desk(1) as at:
+        connection = greet(at.address, 0)
+
+        def life() -> None:
+            for message in connection.messages():
+                if message["type"] == "stop":
+                    break
+                if message["type"] == "piece":
+                    row = message["rows"][0]
+                    order.append(f"piece {row}")
+                    connection.send({"type": "answer", "dataset": 0, "row": row, "prediction": record(row)})
+                if len(order) == 3:
+                    order.append("counts")
+                    for _ in range(3):
+                        connection.send({"type": "done"})
+            connection.close()
+
+        replica = threading.Thread(target=life)
+        replica.start()
+        at.serve(work(3))
+        replica.join()
+    assert order == ["piece 0", "piece 1", "piece 2", "counts"]
+
+
+def test_a_replica_that_never_says_what_it_counted_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "COUNTS_S", 0.8)
+    with desk(2) as at:
+        replicas = [_counting(at, 0, 0.0, lambda connection: None), _counting(at, 1, 0.3, _count)]
+        notes = at.serve(work(2))
+        for replica in replicas:
+            replica.join()
+    assert sorted(notes.records) == [0, 1] and not notes.twice
+    assert notes.stamps == {"replica 1": {"images": 1}}
+
+
+def test_a_replica_that_dies_before_it_has_counted_loses_no_answer_and_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake, "COUNTS_S", 3600.0)
+    with desk(2) as at:
+        replicas = [_counting(at, 0, 0.1, Connection.close), _counting(at, 1, 0.3, _count)]
+        notes = at.serve(work(2))
+        for replica in replicas:
+            replica.join()
+    assert sorted(notes.records) == [0, 1] and not notes.twice
+    assert notes.stamps == {"replica 1": {"images": 1}}
+
+
+def test_a_stopped_replica_is_not_waited_for_to_count() -> None:
+    stopped = subprocess.Popen(["sleep", "60"])
+    with desk(1) as at:
+        connection = connect(at.address)
+        member = Member(connection=connection, since=0.0, heard_at=0.0, pid=stopped.pid, not_counted=1)
+        taken = Intake(WorkQueue([]), at.notes, Roll({0: "replica 0"}), {0: member})
+        try:
+            assert taken.is_uncounted()
+            stopped.send_signal(signal.SIGSTOP)
+            os.waitpid(stopped.pid, os.WUNTRACED)
+            assert not taken.is_uncounted()
+        finally:
+            stopped.kill()
+            stopped.wait()
+            connection.close()

@@ -21,9 +21,10 @@ from vlmeval.dataset.registry import open_dataset
 from vlmeval.errors import ModelError, VLMEvalError
 from vlmeval.inference import torchrun
 from vlmeval.inference.coordinator import Coordinator
-from vlmeval.inference.executors import Launch, ReplicaSpec
+from vlmeval.inference.executors import COORDINATOR_LOST, Launch, ReplicaSpec
 from vlmeval.inference.limits import Limits
 from vlmeval.inference.local_executor import LocalExecutor, exit_words
+from vlmeval.inference.processes import stopped_children
 from vlmeval.inference.protocol import Listener
 from vlmeval.inference.queue import Piece, WorkQueue
 from vlmeval.inference.worker import describe_dataset
@@ -133,13 +134,13 @@ def _kill_when_busy(at: Site) -> None:
     while not at.notes.records:
         time.sleep(0.01)
     time.sleep(0.2)
-    os.kill(at.coordinator._members[0].pid, signal.SIGKILL)
+    os.kill(at.coordinator._callers.members[0].pid, signal.SIGKILL)
 
 
 def _stop_when_busy(at: Site) -> None:
     while not at.notes.records:
         time.sleep(0.01)
-    os.kill(at.coordinator._members[0].pid, signal.SIGSTOP)
+    os.kill(at.coordinator._callers.members[0].pid, signal.SIGSTOP)
 
 
 def test_a_model_that_never_loads_is_tried_some_times_and_then_the_run_ends_naming_the_log(folder: Path) -> None:
@@ -183,3 +184,33 @@ def test_a_rank_ends_when_the_coordinator_is_seen_stopped_and_says_what_its_repl
 def test_a_log_without_last_words_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("Loading weights\n")
     assert torchrun.last_words(str(tmp_path / "a.log")) == torchrun.last_words(str(tmp_path / "none.log")) == ""
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_rank_whose_replica_comes_when_all_is_answered_ends_well_and_one_that_is_left_alone_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    executor = LocalExecutor(
+        [ReplicaSpec(number=1, name="rank 1")], Launch(model=ModelSpec(name="none", class_path="none:None")), tmp_path
+    )
+    monkeypatch.setattr(executor, "final_code", lambda number: COORDINATOR_LOST)
+    patrol = torchrun.Patrol(executor, 1.0, 0, lambda: is_over)
+    if is_over:
+        patrol.until_done()
+        return
+    with pytest.raises(VLMEvalError, match="rank 1: rank 0, which gives out the work, is gone"):
+        patrol.until_done()
+
+
+def test_children_that_were_stopped_are_found() -> None:
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    try:
+        assert not set(stopped_children(os.getpid())) & {child.pid for child in children}
+        children[1].send_signal(signal.SIGSTOP)
+        os.waitpid(children[1].pid, os.WUNTRACED)
+        assert children[1].pid in stopped_children(os.getpid())
+        assert children[0].pid not in stopped_children(os.getpid())
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()

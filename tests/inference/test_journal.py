@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -27,6 +28,23 @@ def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
         for record in records:
             journal.append(record)
     assert read_journal(tmp_path / "j.jsonl") == {1: records[0], "a/b": records[1]}
+
+
+@pytest.mark.parametrize("after", [1, 3], ids=["while it is written", "just before the end"])
+def test_a_journal_whose_folder_is_removed_meanwhile_ends_the_run(
+    tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlmeval.inference.journal.SYNC_INTERVAL_S", 0.0 if after == 1 else 3600.0)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    appended, path = [], folder / "j.jsonl"
+    with pytest.raises(StorageError, match=r"j\.jsonl was removed or moved away"), Journal(path) as journal:
+        for index in range(3):
+            journal.append(prediction(index))
+            appended.append(index)
+            if len(appended) == after:
+                folder.rename(tmp_path / "elsewhere")
+    assert len(appended) == after
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -61,6 +79,17 @@ def test_lines_that_are_no_records_are_skipped(tmp_path: Path) -> None:
     path.write_bytes(
         b'{"index": 1}\n[]\nnull\n\xff\xfe\n{"index": 2, "status": "ok", "fingerprint": "f", "later": 1}\n'
     )
+    assert list(read_journal(path)) == [2]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"index": [1]}, {"index": None}, {"index": 1.5}, {"index": True}, {"prediction": 5}, {"status": "late"}],
+)
+def test_a_record_of_wrong_types_is_skipped(tmp_path: Path, wrong: dict[str, object]) -> None:
+    record = {"index": 1, "status": "ok", "fingerprint": "f", "prediction": "A"}
+    path = tmp_path / "j.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({**record, **wrong}, {**record, "index": 2})))
     assert list(read_journal(path)) == [2]
 
 

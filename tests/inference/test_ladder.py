@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from tests.prompt_parts import text_of
 from vlmeval.errors import OutOfMemorySampleError, SampleError
 from vlmeval.inference import ladder
 from vlmeval.inference.answering import answer, requests
 from vlmeval.inference.journal import Journal, read_journal
-from vlmeval.types import Answer, Index, Message, Prediction, Sample, Task
+from vlmeval.types import Answer, Index, Message, Prediction, Sample, Task, TextPart
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.room import Room, no_room
 
@@ -35,7 +36,7 @@ class Hungry(BaseModel):
         self.asked.append(f"{len(batch)} prompts")
         if not self.needs <= self.done or len(batch) > self.most_at_once:
             raise OutOfMemorySampleError("out of memory: too much")
-        return [Answer(text=f"{message[-1]['value']} {random.random()}") for message in batch]
+        return [Answer(text=f"{text_of(message[-1])} {random.random()}") for message in batch]
 
     def _do(self, what: str) -> Room:
         self.asked.append(what)
@@ -65,7 +66,7 @@ class Hungry(BaseModel):
 
 
 def one(model: BaseModel, text: str = "q") -> Answer:
-    return ladder.generate(model, TASK, [[Message(type="text", value=text)]], 3, about="sample 7")[0]
+    return ladder.generate(model, TASK, [[TextPart(type="text", value=text)]], 3, about="sample 7")[0]
 
 
 EVERYTHING = {"clear", "move", "more", "host", "host and 0.5", "host and 0.25", "host and 0.125"}
@@ -157,7 +158,7 @@ class Bench:
     task = TASK
 
     def build_prompt(self, sample: Sample) -> list[Message]:
-        return [Message(type="text", value=sample.question)]
+        return [TextPart(type="text", value=sample.question)]
 
 
 def run(model: BaseModel, tmp_path: Path, texts: Sequence[str], batch_size: int) -> dict[Index, Prediction]:
@@ -185,7 +186,7 @@ class Plain(BaseModel):
         self.error, self.times = error, times
 
     def generate_inner(self, message: list[Message], task: Task | None = None) -> str:
-        if "large" in str(message[-1]["value"]) and self.times:
+        if "large" in text_of(message[-1]) and self.times:
             self.times -= 1
             raise self.error
         return "fine"

@@ -6,7 +6,7 @@ from vlmeval.errors import ImageError
 from vlmeval.images import ImageSource
 from vlmeval.inference.answering import Request
 from vlmeval.inference.pieces import cost
-from vlmeval.types import Message, Sample
+from vlmeval.types import ImagePart, Message, Sample, TextPart
 
 
 def unread() -> bytes:
@@ -15,10 +15,10 @@ def unread() -> bytes:
 
 def request(index: int, text: str, *image_bytes: int) -> Request:
     images = [
-        Message(type="image", value=ImageSource(digest="d", name="x", read=unread, encoded_bytes=size))
+        ImagePart(type="image", value=ImageSource(digest="d", name="x", read=unread, encoded_bytes=size))
         for size in image_bytes
     ]
-    message = [*images, Message(type="text", value=text)]
+    message: list[Message] = [*images, TextPart(type="text", value=text)]
     return Request(sample=Sample(index=index, question=text), message=message, fingerprint="f")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,43 @@ def test_a_question_the_server_will_not_take_is_not_asked_again(server: JudgeSer
     assert len(server.requests) == 1
 
 
+def announced(size: int) -> Misbehaviour:
+    """The head of a huge reply, and nothing of it."""
+
+    def act(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(size))
+        handler.end_headers()
+        handler.close_connection = True
+
+    return act
+
+
+def test_a_huge_reply_is_not_fetched(server: JudgeServer) -> None:
+    server.misbehave = [announced(10_485_760)] * 3
+    with pytest.raises(NoReplyError, match=r"the last: a reply of 10\.0 MiB"):
+        endpoint(server.url).ask("q")
+
+
+def test_a_date_to_come_back_at_is_understood(server: JudgeServer) -> None:
+    told: list[str] = []
+    server.misbehave = [status(429, "", Retry_After=formatdate(time.time() + 3600, usegmt=True))]
+    asker = endpoint(server.url, longest_wait_s=0.6)
+    asker.on_retry = told.append
+    assert asker.ask("q") == "A"
+    assert told == ["judge judge-1: HTTP 429: no text; asked again in 1 s (attempt 2 of 3)"]
+
+
+def test_the_first_waits_are_told_as_they_begin(server: JudgeServer) -> None:
+    told: list[str] = []
+    server.misbehave = [status(503, "busy")] * 5
+    asker = endpoint(server.url, attempts=6)
+    asker.on_retry = told.append
+    asker.ask("q")
+    assert [line.partition("(")[2] for line in told] == ["attempt 2 of 6)", "attempt 3 of 6)", "attempt 4 of 6)"]
+    assert all("HTTP 503: busy" in line for line in told)
+
+
 def test_nobody_there_is_told(server: JudgeServer) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -118,12 +157,20 @@ def test_a_netrc_does_not_replace_the_key(server: JudgeServer, tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    "url", ["api.openai.com", "ftp://x/v1", "https://user:secret@host/v1", "https://h/v1?key=secret"]
+    "url",
+    [
+        "api.openai.com",
+        "ftp://x/v1",
+        "https://user:secret@host/v1",
+        "https://h/v1?key=secret",
+        "me:secret@h/v1?k=secret",
+    ],
 )
 def test_an_address_that_cannot_be_is_refused_without_repeating_secrets(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         EndpointSettings(base_url=url, model="m")
     assert "secret" not in str(caught.value)
+    assert "'://" not in str(caught.value)
 
 
 def test_the_key_is_in_no_representation_of_the_settings() -> None:

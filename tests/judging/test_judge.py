@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prompt_parts import text_of
 from vlmeval.errors import JudgeError, NoReplyError
 from vlmeval.judging.endpoint import Endpoint, EndpointSettings
 from vlmeval.judging.judge import REMINDER, Judge, Question
@@ -187,7 +188,7 @@ class Model:
         prompt: Message = batch[0][0]  # type: ignore[index]
         with self.lock:
             self.busy -= 1
-        return [Answer(text=str(prompt["value"]).split()[0] if "3" not in str(prompt["value"]) else " ")]
+        return [Answer(text=text_of(prompt).split()[0] if "3" not in text_of(prompt) else " ")]
 
 
 def test_a_judge_in_this_process_is_asked_one_at_a_time(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from tests.placement import tiny_models
 from vlmeval.errors import PlacementError
 from vlmeval.placement import copy_check
-from vlmeval.placement.copy_check import CopyCheck, Pair, broken_pairs, card_pairs, check_copies
+from vlmeval.placement.copy_check import CopyCheck, Pair, card_pairs, check_copies
 from vlmeval.placement.detour import HostDetour
 from vlmeval.placement.dispatch import dispatch
 from vlmeval.placement.simulate import real_cards
@@ -113,7 +113,7 @@ def test_healthy_cards_give_no_warning_and_a_line_for_the_stamp() -> None:
 def test_a_pair_that_fails_large_copies_only_is_found() -> None:
     with real_cards.real_cards(2, corrupt={(1, 0)}, corrupt_from_bytes=2**20):
         assert [b.pair for b in checked(sizes=copy_check.SIZES[:-1], cards=2).broken] == [pair(1, 0)]
-        assert broken_pairs(DEVICES[:1]) == ()
+        assert check_copies(card_pairs(DEVICES[:1])).broken == ()
 
 
 def test_a_pair_that_fails_parcels_only_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

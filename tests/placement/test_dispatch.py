@@ -12,7 +12,9 @@ from torch import nn
 
 from tests.placement import tiny_models
 from vlmeval.errors import PlacementError
-from vlmeval.placement.dispatch import Carrier, Homes, as_device, border_modules, dispatch, undispatch
+from vlmeval.placement.carrier import Carrier
+from vlmeval.placement.dispatch import dispatch, undispatch
+from vlmeval.placement.homes import Homes, as_device, border_modules
 from vlmeval.placement.simulate import real_cards
 from vlmeval.placement.simulate.ledger import CardLedger
 from vlmeval.vlm.image_parts import CrossParts, ImageParts, PaddedTileParts, TileParts

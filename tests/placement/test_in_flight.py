@@ -8,7 +8,7 @@ import pytest
 
 from vlmeval.hardware import host_card, parse_cards
 from vlmeval.placement.cost_model import Workload
-from vlmeval.placement.in_flight import card_needs, decide, gain_bound, most_fitting
+from vlmeval.placement.in_flight import card_needs, decide, most_fitting
 from vlmeval.placement.known import known_config
 from vlmeval.placement.layout import Layout, Replica
 from vlmeval.placement.policy import Overrides, make_plan
@@ -82,4 +82,4 @@ def test_no_number_in_flight_gains_more_than_all_work_over_the_slowest_stage() -
     one = job(found, replica, replace(IMAGE, new_tokens=16), Assumed(layer_host_s=0))
     stages = [sum(v.card_s for p in one.passes for v in p if v.card == card) for card in range(8)]
     gain = decide(found, replica, replace(IMAGE, new_tokens=16), Assumed(layer_host_s=0)).gain
-    assert 5 < gain <= gain_bound(stages) * 1.05  # copies are no work, and are overlapped
+    assert 5 < gain <= sum(stages) / max(stages) * 1.05  # copies are no work, and are overlapped

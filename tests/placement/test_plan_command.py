@@ -70,7 +70,7 @@ def test_what_does_not_fit_says_what_would(capsys: pytest.CaptureFixture[str]) -
     assert code == 1
     assert "does not fit: card" in out
     assert "in 8 bit" in out
-    assert "one more card of" in out or "more cards like" in out
+    assert "one more card of 12 GiB" in out
     assert "--cpu-offload:" in out
     assert "!" in out
 

@@ -119,6 +119,28 @@ def test_any_answer_gives_a_label_of_the_question_or_nothing(answer: str, option
     assert extract_option(answer, options) in {*options, None}
 
 
+def test_letters_that_grow_in_small_are_read() -> None:
+    assert extract_option("\u0130\u0130\u0130 3 \u0130 a bird", ANIMALS) == "C"
+    assert extract_option("\u0130" * 50 + " 20", {"A": "10", "B": "20"}) == "B"
+
+
+def test_an_answer_that_was_cut_off_is_not_read_by_text() -> None:
+    assert extract_option("It has the ears of a cat, and the", ANIMALS) is None
+    assert extract_option("It has the ears of a cat.", ANIMALS) == "A"
+    assert extract_option("The answer is A, because the", ANIMALS) == "A"
+
+
+def test_options_gone_through_one_by_one_are_no_choice() -> None:
+    assert extract_option("Here are the options:\nA. cat: soft\nB. dog: loud", ANIMALS) is None
+    assert extract_option("A: 40%, B: 60%", ANIMALS) is None
+    assert extract_option("A. cat: no\nB. dog: no\nThe answer is C.", ANIMALS) == "C"
+
+
+def test_a_letter_that_is_a_quantity_or_a_name_is_no_choice() -> None:
+    assert extract_option("圆的周长公式为 C = 2πr", ANIMALS) is None
+    assert extract_option("血型是B型", ANIMALS) is None
+
+
 WORDS = st.sampled_from(
     "the answer is not A B C D E option choose dog cat bird , . : ? ! ( ) but so no 答案 是 不 选 和 \n".split(" ")
 )

@@ -23,6 +23,12 @@ def choice() -> Sample:
     return maths("cat", question_type="multi_choice", choices="['dog', 'cat']", answer_option="B")
 
 
+def test_an_option_is_right_by_its_text_where_the_file_has_no_letter() -> None:
+    letterless = maths("cat", question_type="multi_choice", choices="['dog', 'cat']")
+    verdicts = [judged_rule(find_rule("mathvista")).settled(letterless, said) for said in ("A", "B")]
+    assert [verdict and verdict.hit for verdict in verdicts] == [0.0, 1.0]
+
+
 def answers(rows: list[Sample], protocol: str = "vlmevalkit") -> Answers:
     return Answers(
         dataset="Toy", samples=rows, predictions={row.index: ok(row.index, "?") for row in rows}, protocol=protocol

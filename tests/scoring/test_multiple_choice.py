@@ -193,7 +193,7 @@ def test_two_protocols_list_the_rows_they_read_differently() -> None:
 
 def test_scores_carry_the_protocol_and_its_version() -> None:
     result = score([sample(1)], said(i1="A"), "exact")
-    assert (result.protocol, result.protocol_version) == ("exact", 1)
+    assert (result.protocol, result.protocol_version) == ("exact", 2)
 
 
 def test_importing_scoring_and_report_loads_no_heavy_package() -> None:

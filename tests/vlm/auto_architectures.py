@@ -21,7 +21,7 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from vlmeval.errors import VLMEvalError
-from vlmeval.types import Message
+from vlmeval.types import ImagePart, Message, TextPart
 from vlmeval.vlm.architectures import image_text_classes
 from vlmeval.vlm.auto import ONE_BY_ONE, AutoVLM
 
@@ -584,7 +584,7 @@ def picture(seed: int, width: int = 70, height: int = 56) -> Image.Image:
 
 def question(seed: int, words: str) -> list[Message]:
     """One image and one question."""
-    return [Message(type="image", value=picture(seed)), Message(type="text", value=words)]
+    return [ImagePart(type="image", value=picture(seed)), TextPart(type="text", value=words)]
 
 
 def attempt(name: str, folder: Path) -> Outcome:

@@ -19,7 +19,7 @@ from vlmeval.cli.arguments import parse
 from vlmeval.cli.run import run_config
 from vlmeval.config import ModelSpec, resolve_model
 from vlmeval.errors import ModelError, SampleError, UsageError
-from vlmeval.types import Message
+from vlmeval.types import ImagePart, Message, TextPart
 from vlmeval.vlm.architectures import class_for, image_text_classes, installed_version
 from vlmeval.vlm.auto import AutoVLM
 
@@ -109,7 +109,11 @@ def test_unsupported_architecture_is_told_without_torch(changed: Any) -> None:
 
 def test_prompts_with_and_without_images_in_one_batch(llava: Path) -> None:
     model = auto(llava)
-    batch = [[Message(type="text", value="Hello?")], tiny.question(1, "What?"), [Message(type="text", value="Why?")]]
+    batch: list[list[Message]] = [
+        [TextPart(type="text", value="Hello?")],
+        tiny.question(1, "What?"),
+        [TextPart(type="text", value="Why?")],
+    ]
     together = [answer.text for answer in model.generate_batch(batch)]
     assert together == [model.generate_batch([message])[0].text for message in batch]
 
@@ -118,8 +122,8 @@ def test_several_images_stand_where_they_were_put(llava: Path) -> None:
     model = auto(llava)
     image = tiny.picture(1)
     message: list[Message] = [
-        Message(type="text", value="One "), Message(type="image", value=image), Message(type="text", value=" and "),
-        Message(type="image", value=tiny.picture(2)),
+        TextPart(type="text", value="One "), ImagePart(type="image", value=image), TextPart(type="text", value=" and "),
+        ImagePart(type="image", value=tiny.picture(2)),
     ]  # fmt: skip
     model.load()
     assert model.render(message) == "user: One <image> and <image>\nassistant:"
@@ -155,8 +159,8 @@ def test_without_a_template_the_prompt_is_image_and_text(changed: Any) -> None:
     assert model.wording == "plain"
     assert model.render(tiny.question(1, "What?")) == "<image>What?"
     talk: list[Message] = [
-        Message(type="text", value="Hi", role="user"), Message(type="text", value="Yes?", role="assistant"),
-        Message(type="text", value="Bye", role="user"),
+        TextPart(type="text", value="Hi", role="user"), TextPart(type="text", value="Yes?", role="assistant"),
+        TextPart(type="text", value="Bye", role="user"),
     ]  # fmt: skip
     assert model.render(talk) == "User: Hi\nAssistant: Yes?\nUser: Bye\nAssistant:"
 
@@ -176,7 +180,7 @@ def test_template_that_refuses_a_role_fails_that_sample_only(changed: Any) -> No
     model = auto(folder)
     assert model.generate(tiny.question(1, "What?"))
     with pytest.raises(SampleError, match="user first"):
-        model.generate_batch([[Message(type="text", value="No.", role="assistant")]])
+        model.generate_batch([[TextPart(type="text", value="No.", role="assistant")]])
 
 
 def test_begin_token_of_the_template_is_not_doubled(changed: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vlmeval.types import Message
+from vlmeval.types import ImagePart, Message, TextPart
 from vlmeval.vlm import feature_reuse
 from vlmeval.vlm.auto import AutoVLM
 from vlmeval.vlm.feature_reuse import PROOFS
@@ -29,7 +29,7 @@ def whatever_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def prompt(*numbers: int, text: str = "What?") -> list[Message]:
     pictures = [Image.linear_gradient("L").convert("RGB").rotate(90 * n).resize(SIZES[n % 3]) for n in numbers]
-    return [*(Message(type="image", value=picture) for picture in pictures), Message(type="text", value=text)]
+    return [*(ImagePart(type="image", value=picture) for picture in pictures), TextPart(type="text", value=text)]
 
 
 def loaded(name: str, folder: Path, **arguments: Any) -> AutoVLM:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,13 +12,16 @@ import torch
 from PIL import Image
 
 from tests.vlm.test_multi_card import DEMOS, FREELY, MIB, PROMPT, WORK, make, overriding
+from vlmeval.cli.card_slices import replicas_of
 from vlmeval.errors import OutOfMemorySampleError
 from vlmeval.hardware import parse_cards
 from vlmeval.inference import ladder
+from vlmeval.placement.policy import Overrides
 from vlmeval.placement.simulate.ledger import CardLedger
 from vlmeval.placement.simulate.machine import simulated_machine
 from vlmeval.types import Answer, Message, Task
 from vlmeval.vlm.balance import FIRST_LOOK
+from vlmeval.vlm.placement_request import Placement
 from vlmeval.vlm.transformers_model import TransformersModel
 
 TASK = Task(name="t", type="MCQ")
@@ -194,6 +198,29 @@ def test_a_map_written_by_hand_stays(whole: Mapping[str, str]) -> None:
         leave(ledger, 0, 20_000)
         with pytest.raises(OutOfMemorySampleError, match="its device map was written by hand"):
             ask(model)
+
+
+def test_what_a_replica_was_told_of_the_runs_plan_may_be_moved(whole: Mapping[str, str]) -> None:
+    planned = {"model.visual": 1, "model.language_model": 0, "lm_head": 0}
+    asked = replace(FREELY, cards=(0, 1), device_map=planned, is_planned=True)
+    with simulated_machine(parse_cards("2x0.03")) as ledger:
+        model = make(QWEN, Placement.of_words(json.loads(json.dumps(asked.words()))))
+        model.load()
+        leave(ledger, 0, 20_000)
+        assert ask(model).text == whole[QWEN]
+        (move,) = model.stamp()["moves"]
+        assert move["why"] == "card 0 was full"
+
+
+def test_a_replicas_process_is_told_the_most_its_own_cards_may_hold() -> None:
+    with simulated_machine(parse_cards("4x0.03")):
+        most = Overrides(replicas=2, cards_per_replica=2, max_memory={1: 2**24, 3: 2**23}, reserve_bytes=0)
+        model = make(QWEN, replace(FREELY, overrides=most))
+        plan = model.plan()
+        assert plan is not None
+        told = [Placement.of_words(json.loads(json.dumps(spec.placement))) for spec in replicas_of(2, model, plan)]
+    assert [one.overrides and dict(one.overrides.max_memory) for one in told] == [{}, {0: 2**24, 1: 2**23}]
+    assert all(one.is_planned and one.cards == (0, 1) for one in told)
 
 
 def peak_of(model: TransformersModel, ledger: CardLedger, message: list[Message], **sparing: Any) -> int:

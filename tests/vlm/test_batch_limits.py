@@ -13,7 +13,7 @@ import pytest
 from vlmeval.errors import ImageError
 from vlmeval.hardware import cpu_cores, parse_cards
 from vlmeval.images import ImageSource
-from vlmeval.types import Message
+from vlmeval.types import ImagePart
 from vlmeval.vlm import batch_limits, card_planning
 from vlmeval.vlm.batch_limits import FILL, MOST_ON_CARDS, MOST_ON_CPU, TOKENS_ON_CPU, host_bytes
 from vlmeval.vlm.llama_vision import LlamaVision
@@ -113,9 +113,9 @@ def test_headers_are_read_once_for_copies_and_neither_they_nor_limits_need_torch
         "from vlmeval.dataset.registry import open_dataset\n"
         "from vlmeval.inference.answering import requests\n"
         "from vlmeval.inference.batches import plan_pieces\n"
-        "from vlmeval.vlm import batch_limits\n"
-        "reads, size = [], batch_limits.image_size\n"
-        "batch_limits.image_size = lambda value: (reads.append(value), size(value))[1]\n"
+        "from vlmeval.vlm import sized_prompts\n"
+        "reads, size = [], sized_prompts.image_size\n"
+        "sized_prompts.image_size = lambda value: (reads.append(value), size(value))[1]\n"
         "model, data = resolve_model('Qwen2-VL-Tiny')(), open_dataset('ShapesBench')\n"
         "asked = [request.message for request in requests(model, data, data)]\n"
         "pieces = plan_pieces(model, data.task, asked, None)\n"
@@ -136,5 +136,5 @@ def test_an_unreadable_image_counts_as_the_largest(
     def read() -> bytes:
         raise ImageError("gone")
 
-    broken = model.prompt_size([Message(type="image", value=ImageSource(digest="x", name="row 3", read=read))])
+    broken = model.prompt_size([ImagePart(type="image", value=ImageSource(digest="x", name="row 3", read=read))])
     assert broken.images.vision_tokens >= asked(model, 300, 300).images.vision_tokens > 0

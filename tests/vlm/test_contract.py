@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.Image import Image as PILImage
 from safetensors.torch import load_file, save_file
 
+from tests.prompt_parts import part_of
 from vlmeval.config import resolve_model
 from vlmeval.errors import ModelError, SampleError
 from vlmeval.types import Message, Task
@@ -33,7 +34,7 @@ def picture(width: int, height: int, seed: int) -> PILImage:
 
 
 def prompt(*parts: str | PILImage) -> list[Message]:
-    return [Message(type="text" if isinstance(part, str) else "image", value=part) for part in parts]
+    return [part_of(part) for part in parts]
 
 
 ONE = prompt(picture(112, 112, 0), "what colour is the circle?")

@@ -16,7 +16,7 @@ from vlmeval.inference.answering import Request, answer, answer_together
 from vlmeval.inference.fingerprint import prompt_fingerprint
 from vlmeval.inference.journal import Journal, read_journal
 from vlmeval.placement.simulate.machine import simulated_machine
-from vlmeval.types import Message, Sample, Task
+from vlmeval.types import Message, Sample, Task, TextPart
 from vlmeval.vlm.auto import AutoVLM
 from vlmeval.vlm.internvl2 import _in_place
 from vlmeval.vlm.internvl2_templates import TEMPLATES
@@ -99,7 +99,7 @@ def test_an_image_that_gets_company_later_is_reused_unless_it_is_then_cut_otherw
 
 
 def test_every_template_takes_the_models_own_turns_in_order(model: TransformersModel) -> None:
-    history = [*prompt(A, "first?"), Message(type="text", value="OWN", role="assistant"), *prompt("second?")]
+    history = [*prompt(A, "first?"), TextPart(type="text", value="OWN", role="assistant"), *prompt("second?")]
     rendered = model.render(history)
     places = [rendered.index(text) for text in ("first?", "OWN", "second?")]
     assert places == sorted(places)

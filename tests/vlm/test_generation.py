@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vlmeval.errors import SampleError, UnknownNameError, UsageError
-from vlmeval.types import Message, Task
+from vlmeval.types import ImagePart, Message, Task, TextPart
 from vlmeval.vlm.auto import AutoVLM
 from vlmeval.vlm.generation import GENERATION_ARGUMENTS, cut_at_stop, generation_settings
 from vlmeval.vlm.limits import length_note
@@ -240,7 +240,7 @@ def test_shipped_sampling_settings_do_not_leak_in(folder: Path) -> None:
 def test_image_the_processor_refuses_fails_that_sample_only(qwen: Path) -> None:
     asked = model(qwen)
     strip: list[Message] = [
-        Message(type="image", value=Image.new("RGB", (2100, 10))), Message(type="text", value="What?"),
+        ImagePart(type="image", value=Image.new("RGB", (2100, 10))), TextPart(type="text", value="What?"),
     ]  # fmt: skip
     with pytest.raises(SampleError, match=r"refuses this prompt \(images of 2100 x 10\): .*aspect ratio"):
         asked.generate_batch([strip])
@@ -250,7 +250,7 @@ def test_image_the_processor_refuses_fails_that_sample_only(qwen: Path) -> None:
 def test_inputs_that_do_not_fit_together_fail_that_sample_only(folder: Path) -> None:
     asked = model(folder)
     with pytest.raises(SampleError):
-        asked.generate_batch([[*QUESTION, Message(type="text", value="<image>")]])
+        asked.generate_batch([[*QUESTION, TextPart(type="text", value="<image>")]])
 
 
 @pytest.mark.parametrize(

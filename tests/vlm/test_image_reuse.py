@@ -16,7 +16,7 @@ from PIL.Image import Image as PILImage
 from vlmeval.config import resolve_model
 from vlmeval.errors import ImageError
 from vlmeval.images import ImageSource
-from vlmeval.types import Message
+from vlmeval.types import ImagePart, Message, TextPart
 from vlmeval.vlm.image_parts import PIXELS
 from vlmeval.vlm.image_store import ImageStore
 from vlmeval.vlm.transformers_model import TransformersModel
@@ -51,13 +51,17 @@ def source(image: PILImage, reads: list[str], name: str) -> ImageSource:
 def copies(reads: list[str]) -> list[list[Message]]:
     """Three questions about two images each, and both images in one prompt, in both orders."""
     a, b = source(picture(250, 120, 1), reads, "a"), source(picture(90, 110, 2), reads, "b")
-    asked = [
-        [Message(type="image", value=image), Message(type="text", value=text)]
+    asked: list[list[Message]] = [
+        [ImagePart(type="image", value=image), TextPart(type="text", value=text)]
         for text in ("what colour?", "which is larger, the left or the right one?", "A. red\nB. blue")
         for image in (a, b)
     ]
-    pair = [Message(type="image", value=a), Message(type="text", value="and "), Message(type="image", value=b)]
-    return [*asked, [*pair, Message(type="text", value="differ?")], [pair[2], pair[0], pair[1]]]
+    pair: list[Message] = [
+        ImagePart(type="image", value=a),
+        TextPart(type="text", value="and "),
+        ImagePart(type="image", value=b),
+    ]
+    return [*asked, [*pair, TextPart(type="text", value="differ?")], [pair[2], pair[0], pair[1]]]
 
 
 def encodings(model: TransformersModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -138,7 +142,7 @@ def test_without_features_pixels_are_given_with_equal_answers(
 def test_a_broken_image_is_told_with_its_name_and_leaves_the_others_alone(model: TransformersModel) -> None:
     bad = ImageSource(digest="bad", name="row 7", read=lambda: b"no image")
     with pytest.raises(ImageError, match="row 7"):
-        model.generate_batch([FOUR[0], prompt("?", picture(40, 40, 1)), [Message(type="image", value=bad)]])
+        model.generate_batch([FOUR[0], prompt("?", picture(40, 40, 1)), [ImagePart(type="image", value=bad)]])
     assert model.generate_batch(FOUR[:1]) == model.generate_batch(FOUR[:1])
 
 

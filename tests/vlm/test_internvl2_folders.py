@@ -14,9 +14,10 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.prompt_parts import part_of
 from vlmeval.config import resolve_model
 from vlmeval.errors import ModelError, SampleError
-from vlmeval.types import Message, Task
+from vlmeval.types import Message, Task, TextPart
 from vlmeval.vlm.internvl2 import InternVLChat
 
 from .internvl_folders import LANGUAGES, NEW_ENOUGH, SIDE, TOKENS_PER_TILE, VISIONS, save_weights, write_folder
@@ -36,7 +37,7 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 def prompt(*parts: str | Image.Image) -> list[Message]:
-    return [Message(type="text" if isinstance(part, str) else "image", value=part) for part in parts]
+    return [part_of(part) for part in parts]
 
 
 def loaded(folder: Path, **arguments: Any) -> InternVLChat:
@@ -228,9 +229,9 @@ class TestPrompt:
     def test_turns_and_the_system_prompt_are_kept(self, model: InternVLChat) -> None:
         small = noise(SIDE, SIDE)
         message = [
-            Message(type="text", value="Be brief.", role="system"),
+            TextPart(type="text", value="Be brief.", role="system"),
             *prompt(small, "Q"),
-            Message(type="text", value="A", role="assistant"),
+            TextPart(type="text", value="A", role="assistant"),
             *prompt(small, "R"),
         ]
         first, second = "Image-1: <IMG_CONTEXT>\n", "Image-2: <IMG_CONTEXT>\n"

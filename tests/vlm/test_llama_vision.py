@@ -13,7 +13,7 @@ from PIL import Image
 from vlmeval.config import MODEL_CLASSES, load_model_class, supported_VLM
 from vlmeval.errors import UsageError
 from vlmeval.hardware import Card
-from vlmeval.types import Message, Task
+from vlmeval.types import ImagePart, Message, Task, TextPart
 from vlmeval.vlm.llama_vision import LlamaVision
 from vlmeval.vlm.qwen2_vl import Qwen2VLChat
 from vlmeval.vlm.transformers_model import TransformersModel
@@ -74,11 +74,11 @@ def dated(folder_of: Callable[[str], Path], tmp_path: Path) -> Callable[..., Lla
 
 
 def image() -> Message:
-    return Message(type="image", value=Image.new("RGB", (130, 70), "blue"))
+    return ImagePart(type="image", value=Image.new("RGB", (130, 70), "blue"))
 
 
 def text(value: str) -> Message:
-    return Message(type="text", value=value)
+    return TextPart(type="text", value=value)
 
 
 @pytest.mark.parametrize(

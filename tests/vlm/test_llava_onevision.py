@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from vlmeval.config import MODEL_CLASSES, resolve_model, supported_VLM
 from vlmeval.errors import ModelError, SampleError
-from vlmeval.types import Message, Task
+from vlmeval.types import ImagePart, Message, Task, TextPart
 from vlmeval.vlm.llava_onevision import LLaVA_OneVision_HF
 from vlmeval.vlm.transformers_model import TransformersModel
 
@@ -42,11 +42,11 @@ def copy(folder_of: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 def image(width: int, height: int) -> Message:
-    return Message(type="image", value=Image.new("RGB", (width, height), "red"))
+    return ImagePart(type="image", value=Image.new("RGB", (width, height), "red"))
 
 
 def text(value: str) -> Message:
-    return Message(type="text", value=value)
+    return TextPart(type="text", value=value)
 
 
 def image_tokens(model: TransformersModel, message: list[Message]) -> int:

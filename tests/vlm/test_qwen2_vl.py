@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.prompt_parts import text_of
 from vlmeval.config import MODEL_TYPE_CLASSES, load_model_class, resolve_model, supported_VLM
 from vlmeval.errors import SampleError, UsageError
 from vlmeval.images import ImageSource
-from vlmeval.types import Message, Sample, Task
+from vlmeval.types import ImagePart, Message, Sample, Task, TextPart
 from vlmeval.vlm.qwen2_vl import CLASS_NAMES, Qwen2_5_VLChat, Qwen2VLChat, Qwen3VLChat
 
 MCQ = Task(name="any", type="MCQ", traits=frozenset({"circular"}))
@@ -34,8 +35,8 @@ def worded(asked: Sample, kind: Task) -> str:
     assert model.use_custom_prompt(kind)
     message = model.build_prompt(asked, kind)
     assert [part["type"] for part in message] == ["image"] * len(asked.images) + ["text"]
-    assert [part["value"] for part in message[:-1]] == list(asked.images)
-    return str(message[-1]["value"])
+    assert [part["value"] for part in message[:-1] if part["type"] == "image"] == list(asked.images)
+    return text_of(message[-1])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,10 @@ def test_upstreams_class_name_runs_every_relative(family: str, folder_of: Callab
 
 
 def grid(model: Qwen2VLChat, width: int, height: int, kind: Task | None = None) -> list[int]:
-    message = [Message(type="image", value=Image.new("RGB", (width, height), "red")), Message(type="text", value="?")]
+    message: list[Message] = [
+        ImagePart(type="image", value=Image.new("RGB", (width, height), "red")),
+        TextPart(type="text", value="?"),
+    ]
     prepared: list[int] = model.prepare([message], kind)["image_grid_thw"][0].tolist()
     return prepared
 

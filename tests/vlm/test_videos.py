@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.prompt_parts import video_of
 from tests.small_videos import write_video
 from tests.vlm.test_contract import ONE, last_logits, picture, prompt
 from vlmeval.config import supported_VLM
 from vlmeval.errors import SampleError
-from vlmeval.types import Message, Task
+from vlmeval.types import Message, Task, VideoPart
 from vlmeval.videos import FrameSource, Sampling, VideoSource
 from vlmeval.vlm.auto import AutoVLM
 from vlmeval.vlm.transformers_model import TransformersModel
@@ -40,7 +41,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def asked(model: TransformersModel, *parts: str | Path | Image.Image, sampling: Sampling = FOUR) -> list[Message]:
     """A prompt as the model takes it."""
     message = [
-        Message(type="video", value=VideoSource(part, sampling)) if isinstance(part, Path) else prompt(part)[0]
+        VideoPart(type="video", value=VideoSource(part, sampling)) if isinstance(part, Path) else prompt(part)[0]
         for part in parts
     ]
     return model.shown(message)
@@ -103,7 +104,7 @@ def test_the_frames_are_those_of_the_family_in_order(family: str, model_of: Mode
     model = model_of(family)
     (video, _) = asked(model, clips[2], "x")
     assert video["type"] == "video"
-    assert video["value"].positions() == ((0, 4, 7, 11) if family.startswith("qwen") else (0, 3, 7, 11))
+    assert video_of(video).positions() == ((0, 4, 7, 11) if family.startswith("qwen") else (0, 3, 7, 11))
     ready = model.video_of(video["value"], None)
     levels = [float(frame[2].float().mean()) for frame in ready.frames]
     assert levels == sorted(levels) and ready.frames.dtype == torch.uint8
@@ -143,7 +144,7 @@ def test_the_second_question_on_a_video_does_not_decode_it_again(model_of: Model
 
 def test_a_video_by_its_path_is_answered(model_of: Models, clips: list[Path]) -> None:
     for family in ("qwen2_vl", "mllama"):
-        text = model_of(family).generate([Message(type="video", value=str(clips[2])), "what?"])  # type: ignore[list-item]
+        text = model_of(family).generate([VideoPart(type="video", value=str(clips[2])), "what?"])  # type: ignore[list-item]
         assert isinstance(text, str)
 
 
@@ -159,7 +160,7 @@ def test_fewer_pixels_where_memory_has_no_room(model_of: Models, clips: list[Pat
     (video, _) = asked(model, clips[2], "x")
     rule = model.video_cutting(None)
     assert rule is not None
-    whole, less = (rule.frame_size(video["value"].shown(), share) for share in (1.0, 0.25))
+    whole, less = (rule.frame_size(video_of(video).shown(), share) for share in (1.0, 0.25))
     assert whole is not None and less is not None and less[0] * less[1] <= whole[0] * whole[1] / 2
 
 

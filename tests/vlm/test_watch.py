@@ -16,7 +16,7 @@ from vlmeval.config import DEMO_FOLDER, resolve_model
 from vlmeval.errors import PrecisionError, SampleError
 from vlmeval.inference.answering import answer, requests
 from vlmeval.inference.journal import Journal, read_journal
-from vlmeval.types import Answer, Message, Sample, Task
+from vlmeval.types import Answer, Message, Sample, Task, TextPart
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.transformers_model import TransformersModel
 from vlmeval.vlm.watch import RUN_NOTE, WATCHED_ANSWERS, AnswerWatch, LogitsCheck, NotFiniteError, is_run
@@ -270,7 +270,7 @@ class Bench:
     task = TASK
 
     def build_prompt(self, sample: Sample) -> list[Message]:
-        return [Message(type="text", value=sample.question)]
+        return [TextPart(type="text", value=sample.question)]
 
 
 @pytest.mark.parametrize(("stops", "expected"), [(False, [0, 1, 2, 3, 4]), (True, [0])])

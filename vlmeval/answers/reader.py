@@ -6,6 +6,7 @@ A journal of ours is read as the run would read it. Any other file is a table wi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,16 +64,17 @@ def _check(path: Path) -> None:
 
 
 def _is_journal(path: Path) -> bool:
-    """Whether the first line is a record of ours: it has a status and a fingerprint."""
+    """Whether the first line that is whole is a record of ours: it has a status and a fingerprint. A run killed at its
+    first record leaves a torn line before the others."""
     try:
         with path.open("rb") as file:
-            line = file.readline()
-        record = json.loads(line)
+            for line in file:
+                with contextlib.suppress(ValueError, RecursionError):
+                    record = json.loads(line)
+                    return isinstance(record, dict) and {"index", "status", "fingerprint"} <= record.keys()
     except OSError as error:
         raise storage_error(path, error) from error
-    except ValueError:
-        return False
-    return isinstance(record, dict) and {"index", "status", "fingerprint"} <= record.keys()
+    return False
 
 
 def _from_journal(path: Path, indices: Sequence[Index]) -> Answers:
@@ -112,7 +114,7 @@ def _with_turns_joined(table: AnswerTable) -> AnswerTable:
         count = row[count_at].strip().removesuffix(".0")
         said = [row[place] for place in places][: int(count) if count.isdigit() else None]
         rows.append([*row, texts_as_cell(said)])
-    return AnswerTable(path=table.path, columns=(*table.columns, "prediction"), rows=rows)
+    return replace(table, columns=(*table.columns, "prediction"), rows=rows)
 
 
 def _matched(
@@ -195,6 +197,11 @@ def _table_notes(
     empty = sum(p.status == "ok" and not p.prediction for p in predictions)
     if empty:
         notes.append(f"{name}: {empty} answers are empty")
+    if table.dated_cells:
+        notes.append(
+            f"{name}: {table.dated_cells} cells are dates, which spreadsheets make of texts like 1-2 or 3/4: read as "
+            "2024-01-02; score the file they were made from where there is one"
+        )
     if table.cut_cells:
         notes.append(
             f"{name}: {table.cut_cells} cells are as long as an xlsx cell can be, so their texts were cut; "

@@ -12,11 +12,11 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlmeval.answers.xlsx import read_xlsx
+from vlmeval.answers.xlsx import read_sheet
 from vlmeval.errors import DatasetError, UnknownNameError
 
 SUFFIXES = (".jsonl", ".xlsx", ".tsv", ".csv", ".json")
@@ -30,13 +30,15 @@ class AnswerTable:
     path: Path
     columns: tuple[str, ...]
     rows: Sequence[Sequence[str]]
+    dated_cells: int = 0
+    """Cells of an xlsx that a spreadsheet made dates of."""
 
     def column(self, name: str) -> int:
         """Where a column stands, compared without case. Raises DatasetError with the columns there are."""
         found = self.find(name)
         if found is None:
             shown = ", ".join(self.columns[:30]) or "none"
-            hint = "; are its cells separated by semicolons?" if len(self.columns) == 1 and ";" in shown else ""
+            hint = _other_separator(self.path, self.columns[0]) if len(self.columns) == 1 else ""
             raise DatasetError(f"{self.path} has no column {name!r}; its columns: {shown}{hint}")
         return found
 
@@ -60,20 +62,32 @@ class AnswerTable:
         )
 
 
+def _other_separator(path: Path, header: str) -> str:
+    """What to try where a whole header is one column; empty if nothing in it separates."""
+    if ";" in header:
+        return "; its cells are separated by semicolons: save it with commas"
+    if path.suffix.lower() == ".csv" and "\t" in header:
+        return "; its cells are separated by tabs: call it .tsv"
+    if path.suffix.lower() == ".tsv" and "," in header:
+        return "; its cells are separated by commas: call it .csv"
+    return ""
+
+
 def read_table(path: Path) -> AnswerTable:
     """Read any of the formats by its suffix. Raises DatasetError with what is wrong and where."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UnknownNameError("kind of answer file", path.name, (), f"known: {', '.join(SUFFIXES)}")
     if suffix == ".xlsx":
-        return _padded(path, read_xlsx(path))
+        sheet = read_sheet(path)
+        return replace(_padded(path, sheet.rows), dated_cells=sheet.dated)
     text = _text(path)
     if suffix in (".tsv", ".csv"):
         return _padded(path, _separated(path, text, "\t" if suffix == ".tsv" else ","))
     return _from_records(path, _json_records(path, text, lines=suffix == ".jsonl"))
 
 
-def cell_text(value: Any) -> str:
+def cell_text(value: object) -> str:
     """A JSON value as the text a table of texts would have: null and NaN are empty, numbers as in the file."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -89,7 +103,7 @@ def _text(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or 0 in raw[:2]:  # without its mark every other byte is 0
         raise DatasetError(f"{path} looks like UTF-16: save it as UTF-8")
     try:
         return raw.decode("utf-8-sig")
@@ -146,6 +160,8 @@ def _json_records(path: Path, text: str, *, lines: bool) -> list[dict[str, Any]]
     else:
         records = _parsed(path, text, 1)
     if isinstance(records, dict):
+        if {"index", "prediction"} <= records.keys() and all(isinstance(value, list) for value in records.values()):
+            return _from_lists(path, records)
         # `{"17": "B", ...}`: answers by index. A table by columns has dicts as values.
         columns = [name for name, value in records.items() if isinstance(value, dict)]
         if columns:
@@ -155,6 +171,15 @@ def _json_records(path: Path, text: str, *, lines: bool) -> list[dict[str, Any]]
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DatasetError(f'{path} is no list of records; give [{{"index": 1, "prediction": "B"}}, ...]')
     return records
+
+
+def _from_lists(path: Path, columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """`{"index": [1, 2], "prediction": ["B", "C"]}`: a list for each column."""
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DatasetError(f"{path}: its columns are lists of different lengths: {told}")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _parsed(path: Path, text: str, line: int) -> Any:

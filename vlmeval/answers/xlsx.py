@@ -12,21 +12,35 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn
 from xml.parsers import expat
 
+from vlmeval.answers.xlsx_dates import DateStyles, date_text
 from vlmeval.errors import DatasetError
 
 MAX_XML_BYTES = 2**31
 """More than this unpacked is no table of answers but an attempt to fill the memory."""
 MAX_COLUMNS = 16_384
 _CHUNK_BYTES = 2**20
-_ESCAPE = re.compile("_x(00[01][0-9A-F]|FFF[EF])_")
-"""Only control characters: writers other than Excel leave a literal `_x0041_` as it is."""
+_ESCAPE = re.compile("_x(00[01][0-9A-F]|FFF[EF])_|_x(005F)_(?=x[0-9A-Fa-f]{4}_)")
+"""Only control characters, and what makes of an escape a text: writers other than Excel leave a literal `_x0041_` as it
+is."""
+
+
+class Sheet(NamedTuple):
+    """`rows` of texts, empty cells as "", without the empty ones at a row's end; how many cells are dates."""
+
+    rows: list[list[str]]
+    dated: int
 
 
 def read_xlsx(path: Path) -> list[list[str]]:
-    """The rows of the first sheet, empty cells as "", without the empty ones at a row's end.
+    """The rows of the first sheet, as `read_sheet` has them."""
+    return read_sheet(path).rows
+
+
+def read_sheet(path: Path) -> Sheet:
+    """The first sheet.
 
     Raises DatasetError for a file that is no xlsx, damaged, or larger than 2 GiB unpacked.
     """
@@ -36,11 +50,26 @@ def read_xlsx(path: Path) -> list[list[str]]:
             texts: list[str] = []
             if "xl/sharedStrings.xml" in archive.namelist():
                 texts = _SharedStrings(path).read(archive, "xl/sharedStrings.xml")
-            return _Sheet(path, texts).read(archive, sheet)
+            return _Sheet(path, texts, *_dates(archive, path)).read(archive, sheet)
     except (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, EOFError, expat.ExpatError) as error:
         raise DatasetError(f"{path} cannot be read as xlsx: {error}; save it again, or give a tsv or csv") from error
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _dates(archive: zipfile.ZipFile, path: Path) -> tuple[frozenset[str], bool]:
+    """The numbers of the styles that show dates, and whether days count from 1904."""
+    styles, from_1904 = DateStyles(), False
+
+    def workbook(name: str, attributes: Mapping[str, str]) -> None:
+        nonlocal from_1904
+        if name == "workbookPr":
+            from_1904 = attributes.get("date1904", "0") in ("1", "true")
+
+    _parse(archive, "xl/workbook.xml", path, start=workbook)
+    if "xl/styles.xml" in archive.namelist():
+        _parse(archive, "xl/styles.xml", path, start=styles.start, end=styles.end)
+    return frozenset(styles.numbers), from_1904
 
 
 def _first_sheet(archive: zipfile.ZipFile, path: Path) -> str:
@@ -138,9 +167,13 @@ class _SharedStrings:
 class _Sheet:
     """The cells of a sheet, row by row."""
 
-    def __init__(self, path: Path, shared: list[str]) -> None:
+    def __init__(self, path: Path, shared: list[str], date_styles: frozenset[str], from_1904: bool) -> None:
         self._path = path
         self._shared = shared
+        self._date_styles = date_styles
+        self._from_1904 = from_1904
+        self._dated = 0
+        self._style = ""
         self._rows: list[list[str]] = []
         self._row: list[str] = []
         self._columns: dict[str, int] = {}
@@ -151,15 +184,16 @@ class _Sheet:
         self._into: list[str] | None = None
         self._hints = 0
 
-    def read(self, archive: zipfile.ZipFile, member: str) -> list[list[str]]:
+    def read(self, archive: zipfile.ZipFile, member: str) -> Sheet:
         _parse(archive, member, self._path, start=self._start, end=self._end, text=self._text)
-        return self._rows
+        return Sheet(self._rows, self._dated)
 
     def _start(self, name: str, attributes: Mapping[str, str]) -> None:
         if name == "c":
             reference = attributes.get("r")
             self._at = self._column(reference) if reference else len(self._row)
             self._kind = attributes.get("t", "n")
+            self._style = attributes.get("s", "")
             self._value, self._formula = [], []
         elif name == "v" or (name == "t" and not self._hints):
             self._into = self._value
@@ -205,6 +239,9 @@ class _Sheet:
             return self._shared[int(value)]
         if self._kind == "b":
             return {"1": "True", "0": "False"}.get(value, value)
+        if self._kind == "n" and value and self._style in self._date_styles:
+            self._dated += 1
+            return date_text(value, self._from_1904)
         return unescaped(value) if self._kind in ("inlineStr", "str") else value
 
     def _column(self, reference: str) -> int:
@@ -222,4 +259,4 @@ class _Sheet:
 
 def unescaped(text: str) -> str:
     """`_x000D_` as the character it stands for."""
-    return _ESCAPE.sub(lambda hit: chr(int(hit.group(1), 16)), text) if "_x" in text else text
+    return _ESCAPE.sub(lambda hit: chr(int(hit.group(1) or hit.group(2), 16)), text) if "_x" in text else text

@@ -33,8 +33,14 @@ def _on_cards(number: int, replica: Replica, shared: Placement) -> ReplicaSpec:
     cards = [share.card for share in replica.cards]
     is_cuda = all(card.kind == "cuda" for card in cards)
     numbers = {card.place: place if is_cuda else card.place for place, card in enumerate(cards)}
+    overrides = shared.overrides
+    if overrides is not None:
+        most = {int(numbers[index]): most for index, most in overrides.max_memory.items() if index in numbers}
+        overrides = replace(overrides, max_memory=most)
     placement = replace(
         shared,
+        overrides=overrides,
+        is_planned=shared.device_map is None,
         seen=None,
         cards=tuple(int(numbers[card.place]) for card in cards),
         device_map={module: numbers[place] for module, place in replica.device_map.items()},
@@ -57,4 +63,7 @@ def rank_placement(model: BaseModel, datasets: Sequence[Dataset], config: RunCon
     """What the replica of a rank is told, which plans for its own cards by itself. Empty where there is no card."""
     if not isinstance(model, MultiCardMixin) or config.simulate_cards or not cards_possible():
         return {}
-    return replace(config.placement, workload=worst_of(model, datasets, config)[0]).words()
+    overrides = config.placement.overrides
+    if overrides is not None:
+        overrides = replace(overrides, max_memory={})  # a rank numbers its own cards from 0
+    return replace(config.placement, workload=worst_of(model, datasets, config)[0], overrides=overrides).words()

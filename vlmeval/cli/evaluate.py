@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Work:
     dataset: Dataset
     requests: tuple[Request, ...]
     records: Mapping[Index, Prediction]
+    changed: str = ""
+    """What has to be said where the benchmark's file is another one than at the run's last answers."""
 
     @property
     def pending(self) -> list[Request]:
@@ -91,6 +93,9 @@ def evaluate(
     else:
         crew.not_needed()
         _say_folder(spec, folder)
+    for work in works:
+        if work.changed:
+            warn(work.changed)
     _report(folder, works, config, scored, judge)
     answered = sum(record.status == "ok" for work in works for record in work.records.values())
     return answered > 0 or not any(work.requests for work in works)
@@ -108,8 +113,21 @@ def run_settings(model: BaseModel, config: RunConfig) -> dict[str, Any]:
 
 def _open_work(model: BaseModel, dataset: Dataset, folder: RunFolder) -> Work:
     asked = tuple(requests(model, dataset, dataset))
-    return Work(
-        dataset=dataset, requests=asked, records=finished(asked, read_journal(folder.journal_path(dataset.name)))
+    journal = read_journal(folder.journal_path(dataset.name))
+    records = finished(asked, journal)
+    changed = _changed(dataset, folder, sum(r.sample.index in journal for r in asked), len(records))
+    return Work(dataset=dataset, requests=asked, records=records, changed=changed)
+
+
+def _changed(dataset: Dataset, folder: RunFolder, answered: int, kept: int) -> str:
+    """Whether the file of a benchmark is still that of the run, and what it means for the answers there are."""
+    recorded = folder.record().get("datasets", {}).get(dataset.name, "")
+    if not recorded or recorded == dataset.fingerprint or not answered:
+        return ""
+    told = f"{dataset.name}: its file has changed since the run (its MD5 was {recorded}, is {dataset.fingerprint})"
+    others = answered - kept
+    return f"{told}: scored by the file as it is now" + (
+        f", {others} answers are to rows that ask otherwise now and do not count" if others else ""
     )
 
 
@@ -197,7 +215,7 @@ def _infer(model: BaseModel, number: int, work: Work, folder: RunFolder, config:
 
 def _reread(work: Work, folder: RunFolder) -> Work:
     records = finished(work.requests, read_journal(folder.journal_path(work.dataset.name)))
-    return Work(dataset=work.dataset, requests=work.requests, records=records)
+    return replace(work, records=records)
 
 
 def _report(
@@ -267,6 +285,7 @@ def _score(folder: RunFolder, work: Work, predictions: Path, config: RunConfig, 
         "dataset_path": str(dataset.path),
         "limit": config.limit,
         "memory": climbed(work.records),
+        **({"notes": [work.changed]} if work.changed else {}),
     }
     files = write_score_files(
         folder.path,

@@ -163,6 +163,8 @@ def _ask(judge: Judge, questions: list[Question[T]], what: str) -> Judged[T]:
     total = len(questions)
     with Progress(LiveState("", {0: BenchmarkView(name=f"judging {what}", total=total, done=0)})) as progress:
         progress.start_clock()
+        if isinstance(judge.asker, Endpoint):
+            judge.asker.on_retry = progress.print
         before, since = 0, time.monotonic()
 
         def on_done(done: int) -> None:

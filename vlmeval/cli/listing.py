@@ -35,19 +35,22 @@ MORE_MODELS = (
     "~ worked out from the number of parameters. Any other checkpoint folder or hub id that transformers maps to an "
     "image-text-to-text class runs as well: --model owner/name (see docs/auto_architectures.md)."
 )
+OTHER_WORDS = {"model": "models", "data": "datasets", "dataset": "datasets"}
+"""As the flags call them."""
 TASK_TYPES: tuple[TaskType, ...] = ("MCQ", "Y/N", "VQA", "MT")
 
 
 def list_names(options: argparse.Namespace) -> int:
     """Print a table, or JSON for programs."""
     rows = {"models": _models, "datasets": _datasets}
-    if options.what not in rows:
+    what = OTHER_WORDS.get(options.what, options.what)
+    if what not in rows:
         raise UnknownNameError("list", options.what, rows)
-    found = rows[options.what]()
+    found = rows[what]()
     if options.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return 0
-    shown = [_model_cells(row) for row in found] if options.what == "models" else found
+    shown = [_model_cells(row) for row in found] if what == "models" else found
     width = get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
     if width < TABLE_WIDTH:
         print("\n".join(narrow_lines(shown, width)))
@@ -83,7 +86,7 @@ def _print_table(shown: Sequence[Mapping[str, Any]], width: int) -> None:
     Console(soft_wrap=False, width=width).print(table, markup=False)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
@@ -130,6 +133,6 @@ def _size(weight_bytes: int | None, exact: bool) -> str:
 
 
 def _datasets() -> list[dict[str, Any]]:
-    from vlmeval.dataset.registry import dataset_listing
+    from vlmeval.dataset.listing import dataset_listing
 
     return dataset_listing()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmeval.cli.live_state import LiveState
 from vlmeval.cli.progress import Progress
+from vlmeval.cli.replica_stamps import ReplicaStamps
 from vlmeval.cli.screen import say
 from vlmeval.config import RunConfig
 from vlmeval.errors import DatasetError
@@ -36,8 +37,7 @@ class Recorder:
         self._open = ExitStack()
         self._journals: dict[int, Journal] = {}
         self._is_ready = False
-        self.stamps: dict[str, Mapping[str, Any]] = {}
-        """Replica -> where it lies and what its cards measured."""
+        self._stamps = ReplicaStamps()
         self._pending = {number: work.pending for number, work in enumerate(works)}
 
     def __enter__(self) -> Recorder:
@@ -55,6 +55,11 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open.__exit__(kind, error, traceback)
+
+    @property
+    def stamps(self) -> dict[str, Mapping[str, Any]]:
+        """Replica -> where it lies and what its cards measured."""
+        return self._stamps.all()
 
     @staticmethod
     def announce(work: Work, replicas: int) -> None:
@@ -116,6 +121,7 @@ class Recorder:
 
     def ready(self, replica: str) -> None:
         """The first one is worth a line."""
+        self._stamps.begins(replica)
         if not self._is_ready:
             self._is_ready = True
             self._progress.start_clock()
@@ -123,8 +129,7 @@ class Recorder:
 
     def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None:
         """Kept for the run's record."""
-        self.stamps[replica] = stamp
-        self._progress.moved(replica, stamp.get("moves") or ())
+        self._progress.moved(replica, self._stamps.told(replica, stamp).get("moves") or ())
 
     def finished(self, piece: Piece, seconds: float) -> None:
         """For the time that is left."""

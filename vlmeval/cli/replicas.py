@@ -25,11 +25,12 @@ from vlmeval.inference.coordinator import Coordinator
 from vlmeval.inference.executors import COORDINATOR_LOST, DONE, GAVE_UP, Executor, Launch, ReplicaSpec
 from vlmeval.inference.limits import Limits
 from vlmeval.inference.local_executor import LocalExecutor
+from vlmeval.inference.processes import is_alive, is_stopped, kill, stopped_children
 from vlmeval.inference.protocol import Listener
 from vlmeval.inference.queue import WorkQueue
 from vlmeval.inference.replica_count import replicas_on_cpu, weight_bytes
 from vlmeval.inference.run_folder import RunFolder
-from vlmeval.inference.torchrun import Patrol, Store, TorchrunExecutor, is_alive, is_stopped, kill, rank_replica
+from vlmeval.inference.torchrun import Patrol, Store, TorchrunExecutor, rank_replica
 from vlmeval.inference.versions import versions
 from vlmeval.inference.worker import dataset_facts, describe_dataset, json_values, runs_as
 from vlmeval.placement.policy import Plan
@@ -75,6 +76,8 @@ class Crew:
         try:
             if kind is None and not self._dismissed:
                 self._dismiss_ranks()
+            if kind is None and self._store is not None:
+                self._store.publish_end()
         finally:
             self.not_needed()
             if self._listener is not None:
@@ -210,6 +213,11 @@ class Crew:
     def _say_farewell(self, coordinator: Coordinator) -> None:
         self._dismissed = True
         others = [rank for rank in range(self._launched.world_size) if rank != self._launched.rank]
+        if self._launched.has_agent:
+            # One that was stopped before it ever called is torchrun's child as we are; nobody else would wake it.
+            for rank_process in set(stopped_children(os.getppid())) - set(coordinator.parents.values()):
+                warn(f"a rank (process {rank_process}) was stopped before it took part; it is woken to end")
+                kill(rank_process, SIGCONT)
         missing = coordinator.dismiss(others, FAREWELL_S)
         for rank, parent in coordinator.parents.items():
             if rank in others and is_stopped(parent):
@@ -230,7 +238,7 @@ def _facts(model: BaseModel, works: Sequence[Work], config: RunConfig) -> dict[s
 
 def serve_rank(launched: LaunchEnvironment, config: RunConfig, plans: Sequence[DatasetPlan]) -> int:
     """What a rank other than 0 does: keep a replica for each model until rank 0 says that it is done."""
-    address, datasets = None, None
+    store, address, datasets = None, None, None
     for job, spec in enumerate(config.models if config.mode != "eval" else ()):
         launch = Launch(model=spec, seed=config.seed, job=job, simulate_cards=config.simulate_cards)
         executor = LocalExecutor(
@@ -238,12 +246,15 @@ def serve_rank(launched: LaunchEnvironment, config: RunConfig, plans: Sequence[D
         )
         try:
             executor.tend()
-            address = address or Store(launched).lookup()
+            store = store or Store(launched)
+            address = address or store.lookup()
+            if address is None:
+                return 0
             executor.tell({"address": asdict(address)})
             datasets = datasets or [plan.open().head(config.limit) for plan in plans]
             described = [describe_dataset(dataset) for dataset in datasets]
             executor.tell({"datasets": described, "placement": rank_placement(spec(), datasets, config)})
-            Patrol(executor, grace_s=Limits().interrupt_s + 2, coordinator=address.pid).until_done()
+            Patrol(executor, Limits().interrupt_s + 2, address.pid, store.is_over).until_done()
         finally:
             executor.stop()
     return 0

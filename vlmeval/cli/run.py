@@ -15,7 +15,8 @@ from vlmeval.cli.placement_flags import overrides
 from vlmeval.cli.screen import say, warn
 from vlmeval.config import ConfigFile, ModelSpec, RunConfig, read_config_file, resolve_model
 from vlmeval.dataset.base import Dataset
-from vlmeval.dataset.registry import DatasetPlan, resolve_config, resolve_dataset
+from vlmeval.dataset.config_entry import resolve_config
+from vlmeval.dataset.registry import DatasetPlan, resolve_dataset
 from vlmeval.errors import PlacementError, UnknownNameError, UsageError
 from vlmeval.hardware import LaunchEnvironment, check_launch, launch_environment, parse_cards, visible_names
 from vlmeval.placement.device_map import load_device_map

@@ -21,7 +21,7 @@ from vlmeval.dataset.base import Dataset
 from vlmeval.errors import UsageError
 from vlmeval.placement.cost_model import Workload
 from vlmeval.placement.workload import PromptTokens, worst_workload
-from vlmeval.types import Sample, Task
+from vlmeval.types import Message, Sample, Task
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.prompt_length import PromptLength, image_settings, local_folder
 
@@ -118,8 +118,8 @@ def _wording(model: BaseModel, dataset: Dataset) -> Callable[[Sample], str]:
     return lambda sample: _text(dataset.build_prompt(sample))
 
 
-def _text(message: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(str(part["value"]) for part in message if part["type"] == "text")
+def _text(message: Sequence[Message]) -> str:
+    return "\n".join(part["value"] for part in message if part["type"] == "text")
 
 
 def _told(seen: SamplesSeen, longest: Longest, asked: Asked) -> list[str]:

@@ -110,12 +110,16 @@ class Dataset:
     @property
     def why_no_answers(self) -> str:
         """Empty if every row has an answer to be scored by, else what is missing: then only a server can score."""
-        return self._why_no_answers()
-
-    @property
-    def needs_judge(self) -> bool:
-        """Whether its rule leaves answers that only a judge can read."""
-        return self.rule is not None and bool(self.rule.judge)
+        note = f"; {self._answer_note}" if self._answer_note else ""
+        column = self.answer_column
+        if column not in self.columns:
+            return f"{self.path.name} has no column {column!r}{note}"
+        blank = self._index.blank_counts[column]
+        if not blank:
+            return ""
+        shown = ", ".join(self._index.rows_with_blank(column))
+        more = ", ..." if blank > 3 else ""
+        return f"column {column!r} is empty in {blank} of {len(self)} rows (index {shown}{more}){note}"
 
     def with_judge(self) -> Self:
         """The same benchmark where a judge will be asked: one that needs a judge becomes scorable."""
@@ -216,7 +220,7 @@ class Dataset:
     @cached_property
     def why_not_scorable(self) -> str:
         """Empty if answers can be scored, else the reason: no rule declared, a judge needed, or answers missing."""
-        return self._why_no_rule() or self._why_no_answers()
+        return self._why_no_rule() or self.why_no_answers
 
     def score(self, predictions: Mapping[Index, Prediction], protocol: str, *, seed: int = 0) -> Score:
         """What the predictions are worth under a protocol. Raises DatasetError if the benchmark is not scorable."""
@@ -257,18 +261,6 @@ class Dataset:
                 "--judge-model NAME scores them"
             )
         return ""
-
-    def _why_no_answers(self) -> str:
-        note = f"; {self._answer_note}" if self._answer_note else ""
-        column = self.answer_column
-        if column not in self.columns:
-            return f"{self.path.name} has no column {column!r}{note}"
-        blank = self._index.blank_counts[column]
-        if not blank:
-            return ""
-        shown = ", ".join(self._index.rows_with_blank(column))
-        more = ", ..." if blank > 3 else ""
-        return f"column {column!r} is empty in {blank} of {len(self)} rows (index {shown}{more}){note}"
 
     def _index_of(self, name: str) -> Index:
         return int(name) if self._index.integer_names else name

@@ -140,6 +140,10 @@ supported_datasets: dict[str, DatasetSpec] = {
             "VLMEval", "MMMU_DEV_VAL", "585e8ad75e73f75dcad265dfd0417d64", "choices_and_open",
             "image_markers multi_image", class_name="MMMUDataset",
         ),
+        _spec(
+            "VLMEval", "MMMU_TEST", "c19875d11a2d348d07e5eb4bdf33166d", "choices_and_open",
+            "image_markers multi_image", class_name="MMMUDataset", scorable_split="MMMU_DEV_VAL",
+        ),
         _spec("VLMEval", "AI2D_TEST", "0f593e0d1c7df9a3d69bf1f947e71975", "choices"),
         _spec(_SCIENCE, "ScienceQA_VAL", "96320d05e142e585e7204e72affd29f3", "choices"),
         _spec(_SCIENCE, "ScienceQA_TEST", "e42e9e00f9c59a80d8a5db35bc32b71f", "choices"),
@@ -164,7 +168,15 @@ supported_datasets: dict[str, DatasetSpec] = {
         _spec("VLMEval", "TextVQA_VAL", "b233b31f551bbf4056f2f955da3a92cd", "vqa_accuracy", "short_answer", **_words()),
         _spec("VLMEval", "DocVQA_VAL", "d5ee77e1926ff10690d469c56b73eabf", "anls", "short_answer document", **_words()),
         _spec(
+            "VLMEval", "DocVQA_TEST", "6a2f28cac26ef2d3447374e8c6f6c8e9", "anls", "short_answer document",
+            scorable_split="DocVQA_VAL", **_words(),
+        ),
+        _spec(
             "VLMEval", "InfoVQA_VAL", "2342e9c225222f0ef4dec545ebb126fe", "anls", "short_answer fine_print", **_words()
+        ),
+        _spec(
+            "VLMEval", "InfoVQA_TEST", "df535bf51b88dc9718252c34131a6227", "anls", "short_answer fine_print",
+            scorable_split="InfoVQA_VAL", **_words(),
         ),
         _spec(
             "VLMEval", "ChartQA_TEST", "c902e0aa9be5582a7aad6dcf52734b42", "relaxed_accuracy", "short_answer chart",

@@ -24,7 +24,7 @@ class MMMUDataset(ImageMCQDataset):
 
     def build_prompt(self, sample: Sample) -> list[Message]:
         images_first = super().build_prompt(sample)
-        pieces = _MARKER.split(str(images_first[-1]["value"]))
+        pieces = _MARKER.split(self.build_text(sample))
         if len(pieces) == 1:
             return images_first
         message: list[Message] = [{"type": "text", "value": pieces[0]}]
@@ -32,6 +32,16 @@ class MMMUDataset(ImageMCQDataset):
             message.append({"type": "image", "value": sample.images[int(number) - 1]})
             message.append({"type": "text", "value": text})
         return message
+
+    @property
+    def why_no_answers(self) -> str:
+        """The test split as it is published has `?` where the answers were."""
+        told = super().why_no_answers
+        unknown = list(self._index.column(self.answer_column).values()).count("?") if not told else 0
+        if not unknown:
+            return told
+        note = f"; {self._answer_note}" if self._answer_note else ""
+        return f"column {self.answer_column!r} is '?' in {unknown} of {len(self)} rows{note}"
 
     def _with_images(self, row: IndexedRow, sample: Sample) -> Sample:
         """A marker without its image is told as a missing image is: the sample fails, the run goes on."""

@@ -15,7 +15,7 @@ from vlmeval.conversation import ANSWER, is_broken_list, texts_of_cell
 from vlmeval.dataset.base import Dataset
 from vlmeval.dataset.tsv_index import IndexedRow
 from vlmeval.errors import ImageError
-from vlmeval.types import Message, PromptSize, Sample, TaskType
+from vlmeval.types import ImagePart, Message, PromptSize, Sample, TaskType, TextPart
 
 IMAGE_HERE = "<ImageHere>"
 
@@ -35,9 +35,9 @@ class ImageMTDataset(Dataset):
         for question in self.questions(sample):
             for number, text in enumerate(question.split(IMAGE_HERE)):
                 if number:
-                    message.append(Message(type="image", value=next(images)))
+                    message.append(ImagePart(type="image", value=next(images)))
                 if text or question == "":
-                    message.append(Message(type="text", value=text))
+                    message.append(TextPart(type="text", value=text))
             message.append(ANSWER)
         return message
 

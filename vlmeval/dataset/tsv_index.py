@@ -1,8 +1,8 @@
 """Opening a benchmark's TSV without holding it in memory.
 
 One pass over the file writes a small sqlite index: where each row stands, the digests of its images, its other cells,
-and the file's MD5. Rows and images are read by seeking when their turn comes. The index is kept under `$VLMEVAL_CACHE`
-or `~/.cache/vlmeval`, in `index/`, and serves as long as the file has the same path, size and time of change.
+and the file's MD5. Rows and images are read by seeking when their turn comes. The index is kept in the cache
+folder (storage.py), in `index/`, and serves as long as the file has the same path, size and time of change.
 
 Cells stay exactly the text they are. Upstream reads with pandas, to which the cells `None`, `NA`, `N/A`, `n/a`, `nan`
 and `null` are missing (an option `None` disappears from prompt and choices), `007` is 7, and `3` in a column with holes
@@ -26,6 +26,7 @@ from vlmeval.dataset import image_cells
 from vlmeval.dataset.index_pass import IndexPass
 from vlmeval.dataset.tsv_rows import parse_record
 from vlmeval.errors import DatasetError, ImageError, nearest_names
+from vlmeval.storage import cache_folder
 
 FORMAT = 1
 """Part of the key of a stored index: raise it when what the pass writes changes."""
@@ -220,8 +221,7 @@ def _not_found(path: Path, error: OSError) -> str:
 
 def store_path(path: Path) -> Path:
     """Where the index of a file is kept."""
-    folder = Path(os.environ.get("VLMEVAL_CACHE") or "~/.cache/vlmeval").expanduser() / "index"
-    return folder / f"{path.stem[:40]}-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.sqlite"
+    return cache_folder("index") / f"{path.stem[:40]}-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.sqlite"
 
 
 def _open_stored(path: Path, key: str, store: Path) -> TsvIndex | None:

@@ -69,7 +69,7 @@ class VideoMCQDataset(Dataset):
     def __init__(self, name: str, path: str | Path, *, video: VideoSettings | None = None, **settings: Any) -> None:
         self.video = video or VideoSettings(nframe=FRAMES_UNLESS_SAID)
         super().__init__(name, path, **settings)
-        lacking = [f"no column {name}" for name in ("video",) if name not in self.columns]
+        lacking = [] if "video" in self.columns else ["no column video"]
         lacking += [] if {"candidates", "A"} & {*self.columns} else ["neither a column candidates nor A, B, C"]
         if lacking:
             raise ConfigError(f"{self.path} is taken as {type(self).__name__} and has {' and '.join(lacking)}")

@@ -104,10 +104,3 @@ MLLAMA = """\
 {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}
 {%- endif -%}
 """
-
-BY_FAMILY = {
-    "qwen2vl": QWEN2_VL,
-    "internvl": INTERNVL,
-    "llava_onevision": LLAVA_ONEVISION,
-    "mllama": MLLAMA,
-}

@@ -19,11 +19,11 @@ from vlmeval.inference import ladder
 from vlmeval.inference.batches import plan_pieces
 from vlmeval.inference.fingerprint import prompt_fingerprint
 from vlmeval.inference.journal import Journal
-from vlmeval.types import Answer, Index, Message, Prediction, Sample, Task
+from vlmeval.types import Answer, Index, Message, Prediction, Sample, Task, TextPart
 from vlmeval.vlm.base import BaseModel
 
-Answers = Callable[[], list[Answer]]
-"""Answers of a batch that was begun."""
+Prepared = Callable[[], list[Answer]]
+"""Gives the answers of a batch that was begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Begun:
     """A batch whose turn will come; `answers` where something of it is prepared meanwhile."""
 
     batch: Sequence[Request]
-    answers: Answers | None = None
+    answers: Prepared | None = None
 
 
 class Benchmark(Protocol):
@@ -87,7 +87,7 @@ def requests(model: BaseModel, benchmark: Benchmark, samples: Iterable[Sample]) 
             except ImageError as error:
                 sample = replace(sample, image_error=str(error))
         if sample.image_error:
-            message = [Message(type="text", value=sample.image_error)]
+            message = [TextPart(type="text", value=sample.image_error)]
         yield Request(sample=sample, message=message, fingerprint=prompt_fingerprint(message))
 
 
@@ -169,13 +169,13 @@ def answer_together(
     task: Task,
     batch: Sequence[Request],
     seed: int,
-    begun: Answers | None = None,
+    begun: Prepared | None = None,
     tried: Sequence[str] = (),
     is_part: bool = False,
 ) -> Iterator[Prediction]:
     """Answer one batch, in parts that are in flight at once where the model gains by that and this `is_part` of none;
-    where it cannot be answered as one, its halves. `begun` is what was prepared for it, `tried`
-    what was done about memory for a larger batch of which these are a part. Conversations are answered to their end."""
+    where it cannot be answered as one, its halves. `begun` is what was prepared for it, `tried` what was done about
+    memory for a larger batch of which these are a part. Conversations are answered to their end."""
     for request in batch:
         if request.sample.image_error:
             yield _failed(request, request.sample.image_error, 0.0)
@@ -197,7 +197,7 @@ Turn = Generator[Prediction, None, list[Request]]
 
 
 def _answer_turn(
-    model: BaseModel, task: Task, batch: Sequence[Request], seed: int, begun: Answers | None, tried: Sequence[str]
+    model: BaseModel, task: Task, batch: Sequence[Request], seed: int, begun: Prepared | None, tried: Sequence[str]
 ) -> Turn:
     """Put the next prompt of each; where they cannot be answered as one, its halves, these to their end."""
     messages = [request.prompt for request in batch]

@@ -54,7 +54,7 @@ class _Piece:
         self._sizes, self._limit, self._most_waste = sizes, limit, most_waste
         self.positions: list[int] = []
         self._worst = PromptSize()
-        self._tokens = 0
+        self._tokens = self._longest = 0
 
     def has_room(self, position: int) -> bool:
         """An empty one takes anything: what does not fit alone fails by itself."""
@@ -77,16 +77,13 @@ class _Piece:
         self.positions.append(position)
         self._worst = self._worst.or_larger(self._sizes[position])
         self._tokens += self._sizes[position].tokens
+        self._longest = max(self._longest, self._sizes[position].tokens)
 
     def close(self) -> tuple[int, ...]:
         """The piece; the next one begins empty."""
         done, self.positions = tuple(self.positions), []
-        self._worst, self._tokens = PromptSize(), 0
+        self._worst, self._tokens, self._longest = PromptSize(), 0, 0
         return done
-
-    @property
-    def _longest(self) -> int:
-        return max(self._sizes[position].tokens for position in self.positions)
 
 
 def _units(sizes: Sequence[PromptSize]) -> Iterator[list[int]]:

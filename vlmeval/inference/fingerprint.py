@@ -7,33 +7,30 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmeval.images import ImageSource, file_source
+from vlmeval.images import image_key
 from vlmeval.videos import VideoSource
 
 if TYPE_CHECKING:
-    from vlmeval.types import Message
+    from vlmeval.types import ImageValue, Message, VideoValue
 
 
 def prompt_fingerprint(message: Sequence[Message]) -> str:
     """Identifies a prompt: its texts, roles and the content of its images and videos, in order."""
     digest = hashlib.sha256()
     for part in message:
-        value = part.get("value", "")
-        content = value if part["type"] in ("text", "answer") else _content_digest(value)
+        content = ""
+        if part["type"] == "text":
+            content = part["value"]
+        elif part["type"] != "answer":
+            content = _content_digest(part["value"])
         digest.update(json.dumps([part["type"], part.get("role", "user"), content], ensure_ascii=True).encode())
     return digest.hexdigest()[:24]
 
 
-def _content_digest(value: Any) -> str:
-    if isinstance(value, ImageSource):
-        return value.digest
+def _content_digest(value: ImageValue | VideoValue) -> str:
     if isinstance(value, VideoSource):
         return value.key
-    if isinstance(value, str):
-        from pathlib import Path
-
-        return value if "://" in value else file_source(Path(value)).digest
-    return hashlib.sha256(f"{value.mode}{value.size}".encode() + value.tobytes()).hexdigest()
+    return value if isinstance(value, str) and "://" in value else image_key(value)
 
 
 def settings_fingerprint(settings: Mapping[str, Any]) -> str:
@@ -51,5 +48,5 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     ]
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=str)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 
 SECOND_PRESS_S = 0.3
@@ -21,13 +21,15 @@ class Interrupts:
     first_at: float | None = None
     last_at: float = 0.0
     at_once: bool = False
-    names: list[str] = field(default_factory=list)
+    name: str = ""
+    """The first one's."""
+    is_heeded: bool = False
+    """Whether the first one was followed up yet; a second may come before."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        self.names.append(signal.Signals(number).name)
         if self.first_at is None:
-            self.first_at = now
+            self.name, self.first_at = signal.Signals(number).name, now
         elif now - self.last_at > SECOND_PRESS_S:
             self.at_once = True
         self.last_at = now

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vlmeval.errors import StorageError
 from vlmeval.storage import storage_error
 from vlmeval.types import Index, Prediction
 
@@ -44,7 +45,7 @@ class Journal:
     ) -> None:
         try:
             if kind is None:
-                os.fsync(self._file)
+                self._sync()
         except OSError as failure:
             raise storage_error(self.path, failure) from failure
         finally:
@@ -56,10 +57,21 @@ class Journal:
         try:
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
             if time.monotonic() - self._synced_at >= SYNC_INTERVAL_S:
-                os.fsync(self._file)
-                self._synced_at = time.monotonic()
+                self._sync()
         except OSError as error:
             raise storage_error(self.path, error) from error
+
+    def _sync(self) -> None:
+        """To the disk; and not into a file that nobody will find again."""
+        os.fsync(self._file)
+        self._synced_at = time.monotonic()
+        try:
+            os.stat(self.path)
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"{self.path} was removed or moved away while the run wrote to it, and its answers with it; put it "
+                "back where it was, if it is anywhere, and start the same command again"
+            ) from error
 
     def _write(self, data: bytes) -> None:
         while data:
@@ -74,7 +86,13 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
 def from_record(record: Any) -> Prediction:
     """Back from JSON. Raises ValueError, TypeError or AttributeError for what is no record."""
     values: dict[str, Any] = {k: tuple(v) if k == "notes" else v for k, v in record.items() if k in _FIELDS}
-    return Prediction(**values)
+    found = Prediction(**values)
+    texts = (found.fingerprint, found.prediction, found.thinking, found.error)
+    if type(found.index) not in (int, str) or found.status not in ("ok", "failed"):
+        raise ValueError(f"no record: index {found.index!r}, status {found.status!r}")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"no record: texts of index {found.index!r} are no texts")
+    return found
 
 
 def read_journal(path: Path) -> dict[Index, Prediction]:

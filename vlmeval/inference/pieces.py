@@ -32,7 +32,7 @@ def _cost(message: Sequence[Message]) -> float:
             continue
         value = part["value"]
         if part["type"] == "text":
-            total += len(str(value)) / CHARS_PER_TOKEN
+            total += len(part["value"]) / CHARS_PER_TOKEN
         elif isinstance(value, VideoSource):
             total += value.shown().frames * FRAME_TOKENS
         elif isinstance(value, ImageSource) and value.encoded_bytes:

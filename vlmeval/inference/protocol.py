@@ -7,8 +7,8 @@
 | ready | memory, ahead: the model is loaded, and so many pieces are wanted in hand |
 | answer | dataset, row, prediction, in_doubt: one finished sample of the piece it answers |
 | given_back | pieces: those it had not begun, and does not have any more |
-| settled | keep: whether its answers in doubt are to be recorded |
-| stamp | stamp: where it lies and what its cards measured, when that has changed |
+| done | stamp: all of a piece is answered and counted; where it lies and what its cards measured, if that has changed |
+| settled | keep, stamp: whether its answers in doubt are to be recorded |
 | alive | every few seconds, from a thread of its own; memory (`vlm.card_memory.Held` of each card) once it is loaded |
 | error | text, exit_code: a mistake of the user's, which ends the run |
 | bug | text: what went wrong in the code, before the process ends |

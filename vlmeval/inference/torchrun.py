@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from vlmeval.errors import VLMEvalError
 from vlmeval.hardware import LaunchEnvironment, rank_environment
 from vlmeval.inference.executors import COORDINATOR_LOST, DONE, FAREWELL, ReplicaSpec
 from vlmeval.inference.local_executor import LocalExecutor
+from vlmeval.inference.processes import is_stopped, kill
 from vlmeval.inference.protocol import Address
 
 LOOKUP_S = 60.0
@@ -93,31 +93,6 @@ class TorchrunExecutor:
         self._own.stop()
 
 
-def kill(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may be gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process was stopped (SIGSTOP, Ctrl-Z), where the system tells."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
-    except (OSError, IndexError):
-        return False
-
-
 class Store:
     """torch's TCPStore: where rank 0 says how it can be reached. Imports torch; keep it while it may be needed."""
 
@@ -144,10 +119,23 @@ class Store:
         """Say where the coordinator listens."""
         self._store.set(self._key, json.dumps(asdict(address)))
 
-    def lookup(self) -> Address:
-        """Where the coordinator listens. Waits for it to be said."""
+    def publish_end(self) -> None:
+        """Say that all is answered: a rank that comes too late to be told so by the coordinator reads it here."""
+        with contextlib.suppress(self._error):
+            self._store.set(self._key, json.dumps(None))
+
+    def is_over(self) -> bool:
+        """Whether that was said; False where the store is gone."""
         try:
-            return Address(**json.loads(self._store.get(self._key)))
+            return json.loads(self._store.get(self._key)) is None
+        except self._error:
+            return False
+
+    def lookup(self) -> Address | None:
+        """Where the coordinator listens; None once all is answered. Waits for it to be said."""
+        try:
+            found = json.loads(self._store.get(self._key))
+            return None if found is None else Address(**found)
         except self._error as error:
             raise VLMEvalError(
                 f"rank 0 has not said at {self._where} within {LOOKUP_S:.0f} s where it listens"
@@ -156,12 +144,19 @@ class Store:
 
 class Patrol:
     """What a rank other than 0 does: keep its replica alive until that is told to stop, or rank 0 (process
-    `coordinator`, 0: not known) cannot go on."""
+    `coordinator`, 0: not known) cannot go on. `is_over` says whether all was answered without it."""
 
-    def __init__(self, executor: LocalExecutor, grace_s: float, coordinator: int = 0) -> None:
+    def __init__(
+        self,
+        executor: LocalExecutor,
+        grace_s: float,
+        coordinator: int = 0,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._executor = executor
         self._grace_s = grace_s
         self._coordinator = coordinator
+        self._is_over = is_over
         self._seen_stopped = 0
         self._stop_at: float | None = None
 
@@ -183,7 +178,7 @@ class Patrol:
             self._executor.stop()
         if code != DONE and self._stop_at is not None:
             raise KeyboardInterrupt
-        if code != DONE:
+        if code != DONE and not (code == COORDINATOR_LOST and self._is_over()):
             raise VLMEvalError(f"{replica.name}: {self._why(code)}; {last_words(log)}see what rank 0 says, and {log}")
 
     def _is_coordinator_stopped(self) -> bool:

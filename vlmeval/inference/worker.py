@@ -187,11 +187,12 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
     link.hand.prepare_with(lambda piece: _prepared(model, datasets[piece["dataset"]], piece["rows"]))
     link.memory = model.memory_held
     link.say_with_memory("ready", ahead=IN_HAND if model.prepares_ahead() else 0)
-    stamped: Mapping[str, Any] = {}
+    news = _News(model)
     while True:
         given = link.hand.next()
         if given.words["type"] == "settle":
-            link.send({"type": "settled", "keep": not model.is_in_doubt(at_end=True)})
+            keep = not model.is_in_doubt(at_end=True)
+            link.send({"type": "settled", "keep": keep, **news.words()})
         if given.prepared is None:
             continue
         link.doing = f"preparing rows {', '.join(map(str, given.words['rows'][:8]))}"
@@ -202,10 +203,24 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
                 words = {"row": piece.row_of[prediction.index], "prediction": as_record(prediction)}
                 in_doubt = model.is_in_doubt()
                 link.send({"type": "answer", "dataset": given.words["dataset"], "in_doubt": in_doubt, **words})
-        if (stamp := {name: value for name, value in model.stamp().items() if name in STAMPED}) != stamped:
-            stamped = stamp
-            link.send({"type": "stamp", "stamp": stamp})
+        link.send({"type": "done", **news.words()})
         link.doing = f"waiting for work after {piece.name}"
+
+
+class _News:
+    """What a model's stamp says that the coordinator has not heard."""
+
+    def __init__(self, model: BaseModel) -> None:
+        self._model = model
+        self._said: Mapping[str, Any] = {}
+
+    def words(self) -> Words:
+        """Part of a message; empty where nothing has changed since the last."""
+        stamp = {name: value for name, value in self._model.stamp().items() if name in STAMPED}
+        if stamp == self._said:
+            return {}
+        self._said = stamp
+        return {"stamp": stamp}
 
 
 def _prepared(model: BaseModel, dataset: Dataset, rows: Sequence[int]) -> Prepared:

@@ -8,14 +8,16 @@ and is taken out of everything that is printed. Redirects are not followed: the 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 
 KEY_VARIABLES = ("VLMEVAL_JUDGE_KEY", "OPENAI_API_KEY")
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
-MAX_REPLY_BYTES = 4 * 2**20
+MAX_REPLY_BYTES = 2**20
 CONNECT_TIMEOUT_S = 10.0
+TOLD_RETRIES = 3
+"""Of a judge in trouble the first lines tell enough; the counts stand in the result."""
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 ABOUT_THE_QUESTION = frozenset({400, 413, 422})
 """It is this question the server will not take: too long, or filtered."""
@@ -86,6 +90,8 @@ def base_url_from_environment() -> str:
 def shown_url(url: str) -> str:
     """An address without user, password and query."""
     parts = urlsplit(url)
+    if not parts.hostname:
+        return url.partition("?")[0].rpartition("@")[2]
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if _has_port(url) else ''}{parts.path}"
 
 
@@ -103,6 +109,9 @@ class Endpoint:
         self.settings = settings
         self.name = settings.model
         self.identity = json.dumps([settings.model, settings.url, settings.arguments], sort_keys=True, default=str)
+        self.on_retry: Callable[[str], None] = lambda line: None
+        """Told why a question is put again, the first few times: waits are long, and nothing else moves then."""
+        self._told = itertools.count()
         self._local = threading.local()
         self._stopped = threading.Event()
 
@@ -120,7 +129,13 @@ class Endpoint:
                 tried.append(str(failure))
                 if attempt + 1 == self.settings.attempts or self._stopped.is_set():
                     break
-                self._stopped.wait(self._wait_s(attempt, failure.retry_after_s))
+                wait_s = self._wait_s(attempt, failure.retry_after_s)
+                if next(self._told) < TOLD_RETRIES:
+                    self.on_retry(
+                        f"judge {self.name}: {failure}; asked again in {wait_s:.0f} s (attempt {attempt + 2} of "
+                        f"{self.settings.attempts})"
+                    )
+                self._stopped.wait(wait_s)
         raise NoReplyError(
             f"judge {self.name} at {shown_url(self.settings.url)}: no reply in {len(tried)} attempts; the last: "
             f"{tried[-1]}"
@@ -242,6 +257,9 @@ def _reason(error: Exception) -> str:
 
 def _read(response: Response, deadline: float) -> bytes:
     """The whole body, whatever the pace it comes in; never more than is sensible, never longer than the deadline."""
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) > MAX_REPLY_BYTES:
+        raise _Passing(f"a reply of {int(announced) / 2**20:.1f} MiB")
     parts, size = [], 0
     # Byte by byte: a larger piece is waited for as a whole, past any deadline, if it comes in drops. Replies are small.
     for chunk in response.iter_content(1):
@@ -255,10 +273,14 @@ def _read(response: Response, deadline: float) -> bytes:
 
 
 def _retry_after_s(response: Response) -> float | None:
-    """Seconds, the one form judges send; a date is treated as if there were none."""
+    """Seconds from now, which a server may also give as a date."""
     text = response.headers.get("Retry-After", "").strip()
     try:
         seconds = float(text)
     except ValueError:
-        return None
+        try:
+            # Whole seconds: a wait that ends within the second named would come too early.
+            seconds = max(0.0, parsedate_to_datetime(text).timestamp() + 1 - time.time())
+        except (ValueError, OverflowError):
+            return None
     return seconds if 0 <= seconds < float("inf") else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from vlmeval.errors import RefusedError, SampleError
-from vlmeval.types import Answer, Message
+from vlmeval.types import Answer, Message, Task, TextPart
 
 
 class TextModel(Protocol):
@@ -16,7 +16,7 @@ class TextModel(Protocol):
     def load(self) -> None:
         """Load the weights, once."""
 
-    def generate_batch(self, batch: Sequence[list[Message]], task: Any = None) -> list[Answer]:
+    def generate_batch(self, batch: Sequence[list[Message]], task: Task | None = None) -> list[Answer]:
         """One answer per prompt."""
 
 
@@ -34,7 +34,7 @@ class LocalJudge:
         with self._lock:
             self._model.load()
             try:
-                reply = self._model.generate_batch([[Message(type="text", value=prompt)]])[0].text
+                reply = self._model.generate_batch([[TextPart(type="text", value=prompt)]])[0].text
             except SampleError as error:
                 raise RefusedError(f"judge {self.name}: {error}") from error
         if not reply.strip():

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from vlmeval.storage import storage_error
+from vlmeval.storage import cache_folder, storage_error
 
 _NOT_IN_A_FILE_NAME = re.compile(r"[^\w.\-]+")
 
@@ -21,9 +21,8 @@ def reply_key(judge: str, version: str, prompt: str) -> str:
 
 
 def cache_path(judge_name: str) -> Path:
-    """Below `$VLMEVAL_CACHE` or `~/.cache/vlmeval`, one file a judge."""
-    folder = Path(os.environ.get("VLMEVAL_CACHE") or "~/.cache/vlmeval").expanduser() / "judge"
-    return folder / f"{_NOT_IN_A_FILE_NAME.sub('_', judge_name).strip('.')[:80] or 'judge'}.jsonl"
+    """Where a judge's replies are kept, one file a judge."""
+    return cache_folder("judge") / f"{_NOT_IN_A_FILE_NAME.sub('_', judge_name).strip('.')[:80] or 'judge'}.jsonl"
 
 
 class ReplyCache:

@@ -114,11 +114,6 @@ def card_pairs(devices: Iterable[torch.device]) -> tuple[Pair, ...]:
     return tuple(sorted(itertools.permutations(cards, 2), key=rank))
 
 
-def broken_pairs(devices: Sequence[torch.device]) -> tuple[Pair, ...]:
-    """The ordered pairs of these cards whose direct copies arrive changed."""
-    return tuple(broken.pair for broken in check_copies(card_pairs(devices)).broken)
-
-
 def check_copies(pairs: Sequence[Pair], *, sizes: Sequence[int] = SIZES, budget_s: float = BUDGET_S) -> CopyCheck:
     """Copy seeded random bytes over every pair, in growing sizes until the time is used, and compare every byte.
 

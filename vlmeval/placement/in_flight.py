@@ -6,7 +6,6 @@ are there once a card, since a card works for one batch at a time (`vlm/pipeline
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -113,8 +112,3 @@ def speeds_in_flight(
     """Estimated samples a second with so many batches in flight each: of two waves."""
     one = job(profile, replica, work, assumed)
     return [timeline([[one] * (2 * count)], in_flight=count).samples_per_s for count in counts]
-
-
-def gain_bound(stages_s: Sequence[float]) -> float:
-    """What any number in flight can gain over one at most, by the seconds of each stage: all over the slowest's."""
-    return math.fsum(stages_s) / max(stages_s)

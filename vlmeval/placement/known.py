@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vlmeval.errors import StorageError
 from vlmeval.placement.profile import FORMAT, ModelProfile, from_json, to_json
+from vlmeval.storage import cache_folder, replace_file
 
 CONFIGS = Path(__file__).parent / "configs"
 PROFILES = Path(__file__).parent / "profiles"
@@ -81,8 +82,7 @@ def _names() -> Mapping[str, str]:
 def cache_path(config: Mapping[str, Any], class_name: str, transformers: str) -> Path:
     """Where the profile of a config is kept: by its content and the version that built the model."""
     text = json.dumps([FORMAT, class_name, transformers, config], sort_keys=True, default=str)
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "vlmeval" / "profiles" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    return cache_folder("profiles") / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
 def read_cached(path: Path) -> ModelProfile | None:
@@ -95,8 +95,5 @@ def read_cached(path: Path) -> ModelProfile | None:
 
 def write_cached(path: Path, profile: ModelProfile) -> None:
     """Keep a profile; where the cache cannot be written, it is derived again next time."""
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(to_json(profile), encoding="utf-8")
-        partial.replace(path)
+    with contextlib.suppress(StorageError):
+        replace_file(path, to_json(profile).encode())

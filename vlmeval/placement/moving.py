@@ -9,7 +9,7 @@ arrived. Tied tensors are one tensor, and stay one. What a module keeps besides 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch import nn
 from vlmeval.errors import PlacementError
 from vlmeval.placement.detour import HostDetour
 from vlmeval.placement.device_map import DeviceMap
-from vlmeval.placement.dispatch import Device, as_device, undispatch
+from vlmeval.placement.dispatch import undispatch
+from vlmeval.placement.homes import Device, as_device, held_tensors
 from vlmeval.placement.rebalance import Move, Place, ordered
 
 
@@ -68,7 +69,7 @@ def check_movable(model: nn.Module, moves: Sequence[Move], device_map: Mapping[s
     Quantisers keep pointers and states beside their tensors, which would stay behind.
     """
     moving = [module for move in moves for module in move.modules]
-    for name, own, own_name in _places(model):
+    for name, own, own_name in held_tensors(model):
         if not any(_is_under(name, module) for module in device_map):
             raise PlacementError(f"the plan says nothing about {name}, so blocks of this model cannot be moved")
         kind, plain = type(own[own_name]), type(own[own_name].data)
@@ -95,7 +96,7 @@ def _carried(model: nn.Module, step: Move, device_type: str | None) -> tuple[Pla
 def _carry(model: nn.Module, modules: Collection[str], device: torch.device) -> None:
     """Every tensor under these names, on the device. A tensor of several names is copied once and stays one."""
     holders: dict[int, list[tuple[dict[str, Any], str]]] = {}
-    for name, own, own_name in _places(model, attributes=True):
+    for name, own, own_name in held_tensors(model, attributes=True):
         if any(_is_under(name, module) for module in modules):
             holders.setdefault(id(own[own_name]), []).append((own, own_name))
     for places in holders.values():
@@ -110,17 +111,6 @@ def _copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         return tensor
     moved = tensor.detach().to(device)
     return nn.Parameter(moved, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
-
-
-def _places(model: nn.Module, *, attributes: bool = False) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Every parameter and buffer: its name, the dict that holds it, and its key there. With `attributes` also tensors
-    that a module keeps as neither."""
-    for module_name, module in model.named_modules(remove_duplicate=False):
-        held: list[dict[str, Any]] = [module._parameters, module._buffers]
-        for own in [*held, module.__dict__] if attributes else held:
-            for name, value in own.items():
-                if isinstance(value, torch.Tensor):
-                    yield f"{module_name}.{name}" if module_name else name, own, name
 
 
 def _is_under(name: str, module: str) -> bool:

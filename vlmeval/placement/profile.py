@@ -16,9 +16,6 @@ from vlmeval.errors import ModelError
 Role = Literal[
     "vision_entry", "vision_layer", "vision_tower", "projector", "embeddings", "layer", "cross_layer", "head"
 ]
-ROLES: tuple[Role, ...] = (
-    "vision_entry", "vision_layer", "vision_tower", "projector", "embeddings", "layer", "cross_layer", "head",
-)  # fmt: skip
 VISION_ROLES: frozenset[Role] = frozenset({"vision_entry", "vision_layer", "vision_tower", "projector"})
 FORMAT = 2
 """Of the JSON; a profile of another format is derived anew."""

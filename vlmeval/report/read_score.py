@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,11 +91,18 @@ def _protocol(entry: Mapping[str, Any]) -> ProtocolScore:
         metric=str(entry["metric"]),
         unit=str(entry["unit"]),
         judge=str(entry.get("judge", "")),
-        rows={row["index"]: RowResult(float(row["hit"]), str(row["extracted"])) for row in entry["rows"]},
+        rows={row["index"]: RowResult(_hit(row), str(row["extracted"])) for row in entry["rows"]},
         overall={
             m["group"] if m["split"] == "none" else f"{m['split']}/{m['group']}": float(m["value"]) for m in overall
         },
     )
+
+
+def _hit(row: Mapping[str, Any]) -> float:
+    hit = float(row["hit"])
+    if not math.isfinite(hit):
+        raise ValueError(f"row {row['index']} is worth {row['hit']}")
+    return hit
 
 
 def _samples(table: Mapping[str, Any] | None) -> dict[Index, SampleGroups]:

@@ -1,8 +1,8 @@
 """Tables as files: xlsx, tsv, csv and json, in the formats `PRED_FORMAT` and `EVAL_FORMAT` name.
 
 Text stays text: an answer such as `=cmd|...` is a string cell in the xlsx, never a formula. Characters a file cannot
-hold are written as `_xHHHH_`, the escape of the xlsx format. An xlsx cell holds 32,767 characters: a longer text is cut
-there, and the whole table goes into a tsv beside it.
+hold are written as `_xHHHH_`, the escape of the xlsx format; what looks like such an escape has its own in an xlsx. An
+xlsx cell holds 32,767 characters: a longer text is cut there, and the whole table goes into a tsv beside it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ TableFormat = Literal["xlsx", "tsv", "csv", "json"]
 XLSX_CELL_LIMIT = 32_767
 XLSX_ROW_LIMIT = 1_048_576
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_CHANGED_BY_XML = re.compile("\r|_(?=x[0-9A-Fa-f]{4}_)")
+"""XML knows one line end, and a spreadsheet reads `_x000D_` as one."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """Source: OWASP, CSV Injection."""
 
@@ -89,17 +91,32 @@ def _json_bytes(columns: Sequence[str], rows: Iterable[Row]) -> bytes:
 def _separated_bytes(columns: Sequence[str], rows: Iterable[Row], fmt: TableFormat) -> bytes:
     """tsv holds texts as they are, for programs; csv is made to be opened: what looks like a formula gets a `'`."""
     clean = _guarded if fmt == "csv" else _escaped
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="," if fmt == "csv" else "\t", lineterminator="\n")
+    text = _Lines()
+    # Only with this line end are cells quoted that have a lone carriage return, which readers take for a line end.
+    writer = csv.writer(text, delimiter="," if fmt == "csv" else "\t", lineterminator="\r\n")
     writer.writerow([clean(column) for column in columns])
     writer.writerows([clean(cell) for cell in row] for row in rows)
     return text.getvalue().encode("utf-8")
+
+
+class _Lines(io.StringIO):
+    """The csv module writes a row at a time: its line end becomes a plain one."""
+
+    def write(self, row: str) -> int:
+        return super().write(row.removesuffix("\r\n") + "\n")
 
 
 def _escaped(cell: Cell) -> Cell:
     if isinstance(cell, str) and _UNWRITABLE.search(cell):
         return _UNWRITABLE.sub(lambda hit: f"_x{ord(hit.group()):04X}_", cell)
     return cell
+
+
+def _escaped_for_xml(cell: Cell) -> Cell:
+    """Reversibly: Excel and `vlmeval score` read back the very text."""
+    if isinstance(cell, str) and _CHANGED_BY_XML.search(cell):
+        cell = _CHANGED_BY_XML.sub(lambda hit: f"_x{ord(hit.group()):04X}_", cell)
+    return _escaped(cell)
 
 
 def _guarded(cell: Cell) -> Cell:
@@ -131,7 +148,7 @@ def _xlsx_bytes(columns: Sequence[str], rows: Iterable[Row]) -> tuple[bytes, int
     sheet = book.create_sheet("Sheet1")
     cut = 0
     for row in (columns, *rows):
-        cells = [_escaped(cell) for cell in row]
+        cells = [_escaped_for_xml(cell) for cell in row]
         for at, cell in enumerate(cells):
             if isinstance(cell, str):
                 fitting = _fitting(cell)

@@ -7,13 +7,12 @@ Source: the table of VLMEvalKit's `_acc.csv`: one line per value of `split`, or 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from vlmeval.scoring.interval import clustered_interval
 from vlmeval.scoring.rows import Answers, Row
-from vlmeval.types import Metric, Sample
+from vlmeval.types import Level, Metric, Sample
 
-Level = Literal["overall", "l2-category", "category"]
 NO_SPLIT = "none"
 
 

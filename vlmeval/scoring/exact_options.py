@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from vlmeval.scoring.exact_answer import Answer
 from vlmeval.scoring.exact_text import folded_option, one_spelling
 
 SHORT_WORDS = frozenset({"yes", "no", "none", "是", "否", "有", "没有", "没", "对", "错", "不是", "无"})
@@ -24,8 +25,10 @@ _WORD = re.compile(
 )
 _LATIN_WORD = re.compile("[a-z]+")
 """All that `_WORD` finds in small ASCII letters without digits and apostrophes, and faster."""
-_NO_LETTER_ALONE = b"0123456789'"
-_OPERATOR_BEHIND = re.compile(r"\s?[-+*/×÷^]\s?\d")
+_CHINESE = re.compile("[\u2e80-\u9fff]")
+"""A word of its own wherever it stands, so that it is found without cutting the text into words."""
+_HAS_DIGIT = re.compile("[0-9]").search
+_OPERATOR_BEHIND = re.compile(r"\s?[-+*/×÷^]\s?\d|\s?[+*/×÷^]\s?[a-z(]\b")
 _OPERATOR_BEFORE = re.compile(r"\d\s?[-+*/×÷^]\s?$")
 _NUMBERED = re.compile(
     r"(?:\b(?:option|choice|step|figure|fig|image|picture|panel|row|column|line|part|question|page)s?[ .#]{1,2}|^[ \t]*"
@@ -33,11 +36,17 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 _BOUND = re.compile(
-    r"(?:\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)|over|under|above|below)\s"
+    r"(?:[<>≤≥]\s?|\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at (?:least|most)"
+    r"|over|under|above|below)\s"
     r"|超过|多于|少于|大于|小于|不到|至少|至多)$",
     re.IGNORECASE,
 )
+_BOUND_BEHIND = re.compile(
+    r"\s+(?:or (?:so|more|less|fewer|under|over|above)|plus|percent|per cent)\b|\s*(?:左右|上下|以上|以下|以内)",
+    re.IGNORECASE,
+)
 _LIST_MARK = re.compile(r"[.)][ \t]+\w")
+_ARTICLE = re.compile(r"\W*(?:an?|the)\s+\w")
 _ARTICLES = frozenset({"a", "an", "the"})
 _EMPTY_WORDS = _ARTICLES | frozenset("is are was were it its it's he she they this that there 他 她 它 这 那".split())
 _SPELLED = {
@@ -80,6 +89,12 @@ class OptionTexts(NamedTuple):
     """The words of each option, without articles, pronouns and `is`."""
     short: Sequence[tuple[str, str]]
     """The options that are one of the short words, with their labels, the longest first."""
+    letters: frozenset[str]
+    """The labels, in small letters."""
+    most_words: int
+    """How many words of Latin letters and digits the longest option has."""
+    long: Sequence[tuple[str, frozenset[str]]]
+    """`content` of the options of more than one word."""
 
     def telling(self, label: str) -> frozenset[str]:
         """The words that only this option has; none for an option of one word."""
@@ -93,6 +108,9 @@ class _Option(NamedTuple):
     folded: Sequence[str]
     forms: Sequence[Form]
     content: frozenset[str]
+    latin_words: int
+    short: str
+    """It, if it is one of the short words."""
 
 
 def option_texts(options: Mapping[str, str]) -> OptionTexts:
@@ -100,29 +118,37 @@ def option_texts(options: Mapping[str, str]) -> OptionTexts:
     return _option_texts(tuple(options.items()))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=8192)
 def _option_texts(options: tuple[tuple[str, str], ...]) -> OptionTexts:
+    """One pass, for in many files every row has options of its own."""
     labels_of: dict[str, list[str]] = {}
-    read = {label: _read_option(option) for label, option in options}
-    for label, option in read.items():
+    forms, short, content, most_words = [], [], {}, 0
+    for label, text in options:
+        option = _read_option(text)
         for folded in option.folded:
             labels_of.setdefault(folded, []).append(label)
-    short = [(word, label) for label, text in options if (word := text.strip().lower()) in SHORT_WORDS]
-    return OptionTexts(
-        labels_of,
-        [(label, form) for label, option in read.items() for form in option.forms],
-        {label: option.content for label, option in read.items()},
-        sorted(short, key=lambda item: -len(item[0])),
-    )
+        for form in option.forms:
+            forms.append((label, form))
+        content[label] = option.content
+        most_words = max(most_words, option.latin_words)
+        if option.short:
+            short.append((option.short, label))
+    short.sort(key=lambda item: -len(item[0]))
+    long = [item for item in content.items() if len(item[1]) > 1]
+    return OptionTexts(labels_of, forms, content, short, frozenset(map(str.lower, content)), most_words, long)
 
 
 @lru_cache(maxsize=4096)
 def _read_option(text: str) -> _Option:
-    words = tuple(_WORD.findall(one_spelling(text).lower()))
-    words = words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
+    lowered = one_spelling(text).lower()
+    words = tuple(_WORD.findall(lowered))
+    words = words[1:] if len(words) > 1 and _ARTICLE.match(lowered) else words
     spelled = tuple(" ".join(_SPELLED.get(word, word.replace("%", " percent")) for word in words).split())
     folded = [folded_option(text)] + ([" ".join(spelled)] if spelled != words else [])
-    return _Option(folded, [_form(way) for way in dict.fromkeys((words, spelled)) if way], _content(words))
+    forms = [_form(way) for way in dict.fromkeys((words, spelled)) if way]
+    latin_words = max(len(Answer(whole).said) for whole in folded)
+    short = text.strip().lower()
+    return _Option(folded, forms, _content(words), latin_words, short if short in SHORT_WORDS else "")
 
 
 def _form(words: tuple[str, ...]) -> Form:
@@ -139,23 +165,30 @@ def _content(words: Sequence[str]) -> frozenset[str]:
     return frozenset(map(_singular, words)) - _EMPTY_WORDS
 
 
-def mentions(text: str, known: OptionTexts) -> list[Mention]:
-    """Every mention of an option's text in `text` (already in one spelling), without those inside a longer one."""
-    lowered = text.lower()
-    likely = [(label, form) for label, form in known.forms if form.stem in lowered]
+def mentions(answer: Answer, known: OptionTexts) -> list[Mention]:
+    """Every mention of an option's text in the answer, without those inside a longer one."""
+    lowered = answer.lowered
+    likely = [item for item in known.forms if item[1][1] in lowered]
     if not likely:
         return []
-    latin = lowered.isascii() and len(lowered.encode().translate(None, _NO_LETTER_ALONE)) == len(lowered)
+    latin = answer.is_ascii and "'" not in lowered and not _HAS_DIGIT(lowered)
     if latin:
-        likely = [(label, form) for label, form in likely if form.latin]
-        plainly = [Mention(label, *place) for label, form in likely for place in _places(lowered, form.words)]
+        likely = [item for item in likely if item[1].latin]
+        plainly = _plainly(answer, likely)
         if plainly or not likely:
-            return _without_inner(plainly)
+            return plainly
+    elif all([len(item[1][0]) == 1 and _CHINESE.fullmatch(item[1][0][0]) for item in likely]):
+        return [
+            Mention(label, at, at + 1)
+            for label, form in likely
+            for at, character in enumerate(lowered)
+            if character == form.stem
+        ]
     hits = list((_LATIN_WORD if latin else _WORD).finditer(lowered))
     said = [hit.group() for hit in hits]
     found = list(_find(said, likely)) or list(_find(said, likely, _singular))
     spans = [Mention(label, hits[first].start(), hits[last].end()) for label, first, last in found]
-    return _without_inner([span for span in spans if not _is_no_amount(text, span)])
+    return _without_inner([span for span in spans if not _is_no_amount(answer.text, span)])
 
 
 def _is_no_amount(text: str, span: Mention) -> bool:
@@ -164,7 +197,7 @@ def _is_no_amount(text: str, span: Mention) -> bool:
     if not text[span.start].isdigit():
         return False
     before = text[max(0, span.start - 14) : span.start]
-    if _BOUND.search(before):
+    if _BOUND.search(before) or _BOUND_BEHIND.match(text, span.end):
         return True
     if not text[span.start : span.end].isdigit():
         return False
@@ -180,28 +213,31 @@ def _without_inner(spans: list[Mention]) -> list[Mention]:
     return [m for m in spans if not any(_inside(m, other) for other in spans)]
 
 
-def _places(text: str, words: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    """From where to where `words` stand in a row in `text`, both in small Latin letters."""
-    at = text.find(words[0])
-    while at >= 0:
-        end: int | None = at + len(words[0])
-        for word in words[1:]:
-            end = _end_of_next(text, end, word) if end is not None else None
-        if end is not None and not _is_letter(text, at - 1) and not _is_letter(text, end):
-            yield at, end
-        at = text.find(words[0], at + 1)
+def _plainly(answer: Answer, likely: Sequence[tuple[str, Form]]) -> list[Mention]:
+    """Where the words of an option stand in a row in a text of nothing but Latin letters and marks."""
+    spaced, made = answer.spaced, []
+    for label, (words, _, _) in likely:
+        if not answer.words.issuperset(words):
+            continue
+        first = f" {words[0]} "
+        at = spaced.find(first)
+        while at >= 0:
+            end: int | None = at + len(first) - 1
+            for word in words[1:]:
+                end = _end_of_next(spaced, end, word) if end is not None else None
+            if end is not None:
+                made.append(Mention(label, at, end - 1))  # a blank was put before the text
+            at = spaced.find(first, at + 1)
+    return _without_inner(made)
 
 
-def _end_of_next(text: str, end: int, word: str) -> int | None:
+def _end_of_next(spaced: str, end: int, word: str) -> int | None:
     """Where `word` ends, if it is the next one after a word that ended at `end`."""
     at = end
-    while at < len(text) and not _is_letter(text, at):
+    while spaced[at : at + 1] == " ":
         at += 1
-    return at + len(word) if at > end and text.startswith(word, at) else None
-
-
-def _is_letter(text: str, at: int) -> bool:
-    return 0 <= at < len(text) and "a" <= text[at] <= "z"
+    behind = at + len(word)
+    return behind if spaced.startswith(word, at) and spaced[behind] == " " else None
 
 
 def _find(

@@ -21,6 +21,7 @@ _MARKDOWN_HINTS = ("*", "`", "__", "#", ">", "- ", "-\t", "+ ", "+\t")
 _END_TOKEN = re.compile(r"<\|[^|<>]*\|>|</?s>|<eos>|<end_of_\w+>")
 _INLINE_TAG = re.compile(r"<(b|i|em|strong|u|p|span|code|sub|sup)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|bf|rm)\s*\{([^{}]*)\}")
+_LATEX_MATH = re.compile(r"\$(?=\S)([^$\n]*?\S)\$(?!\d)")
 _LATEX_BRACKET = re.compile(r"\\([()\[\]])")
 _THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THINK_START = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
@@ -55,6 +56,8 @@ def one_spelling(text: str) -> str:
     if "\\" in text:
         text = _LATEX_TEXT.sub(r"\1", text)
         text = _LATEX_BRACKET.sub(r"\1", text)
+    if "$" in text:
+        text = _LATEX_MATH.sub(r"\1", text)
     if "<" in text:
         text = _END_TOKEN.sub(" ", text)
         text = _INLINE_TAG.sub(r"\2", text) if "</" in text else text

@@ -1,4 +1,4 @@
-"""Option extraction that is meant to be right (protocol `exact`, version 1). Ours, no outside source.
+"""Option extraction that is meant to be right (protocol `exact`, version 2). Ours, no outside source.
 
 What an answer says is taken in this order, and where it says nothing or two things, nothing is:
 
@@ -9,7 +9,7 @@ What an answer says is taken in this order, and where it says nothing or two thi
 4. What is claimed: `the answer is B`, `选B`, `B is correct`, `B. dog`, `The answer is bird`. Claims that are negated or
    asked do not count. Of several the corrected one (`wait`, `actually`), else the explicit ones; if these differ, the
    last, but only if it is a conclusion (`but`, `so`, `final`, `所以`).
-5. A refusal: nothing, unless it is an option's own text.
+5. A refusal, and an answer that was cut off: nothing, unless it is an option's own text.
 6. A last line that is a letter, a letter in brackets, the one option whose text is mentioned and not negated, the text
    an answer concludes with (`so 15 cm in total`), words of one option only (`left` for `the left image`).
 
@@ -23,21 +23,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from vlmeval.scoring.exact_by_text import AROUND, concluded, is_telling, only, only_text, shortened, yes_or_no
-from vlmeval.scoring.exact_claims import (
-    CORRECTION,
-    STRONG,
-    Claim,
-    claims,
-    corrects,
-    lists_letters,
-    lists_options,
-    lists_texts,
-    read_label,
+from vlmeval.scoring.exact_answer import Answer, signs
+from vlmeval.scoring.exact_bare import may_be_bare, read_bare
+from vlmeval.scoring.exact_by_text import (
+    AROUND,
+    concluded,
+    is_cut_off,
+    is_doubtful,
+    is_telling,
+    only,
+    only_text,
+    shortened,
+    yes_or_no,
 )
+from vlmeval.scoring.exact_claims import STRONG, Claim, claims
 from vlmeval.scoring.exact_denial import is_absent_after, is_denied, is_denied_after
+from vlmeval.scoring.exact_label import read_label
+from vlmeval.scoring.exact_lists import judges_each, lists_letters, lists_options, lists_texts
+from vlmeval.scoring.exact_markers import corrects, last_correction
 from vlmeval.scoring.exact_options import Mention, OptionTexts, mentions, option_texts
-from vlmeval.scoring.exact_text import folded, folded_option, plain_answer
+from vlmeval.scoring.exact_text import plain_answer
 from vlmeval.scoring.match import Match
 
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
@@ -45,14 +50,8 @@ _ANSWER_TAG = re.compile(
     r"<(?:final_)?(?:answer|conclusion)>(.*?)</(?:final_)?(?:answer|conclusion)>", re.IGNORECASE | re.DOTALL
 )
 _ANSWER_KEY = re.compile(r"""["'](?:final_)?(?:answer|choice|option)["']\s*:\s*["']([^"']*)["']""", re.IGNORECASE)
-_NO_WORD = "".join(chr(code) for code in range(128) if not chr(code).isalnum() and chr(code) != "_")
-_BEFORE_LETTER = re.compile(r"\W*(?:\d{1,2}[.)]\s+)?\W*")
-_LABEL_WORD = re.compile(
-    r"(?:option|choice|letter|选项|(?:the\s+)?(?:correct\s+|final\s+|best\s+)?answer(?:\s+is)?\b|(?:正确|最终)?答案[是为选]?|选择?)?"
-    r"[\s:\"'(\[]*([A-Za-z])(?:\W+\1)*\s*(?:选项|项)?[吧呢啊的]?",
-    re.IGNORECASE,
-)
-_LETTER_AND_TEXT = re.compile(r"[\s\"'(\[<]*([A-Z])[)\].:,\s]+(.*)", re.DOTALL)
+_SHORT = 24
+"""Up to this length an answer is tried as a letter or text before anything is looked up in it; changes no result."""
 _CONCLUSION = re.compile(
     r"\b(?:but|however|so|therefore|thus|hence|final|finally|conclusion|overall|in summary)\b"
     r"|但|不过|所以|因此|综上|最终|故",
@@ -62,20 +61,21 @@ _IT_IS = re.compile(r"(?:\b(?:it|this|that)(?:'s| is)\s+(?:an?\s+|the\s+)?|[它�
 _BRACKET_OPENS = re.compile(r"\s*[(\[](?:option|choice|选项)?\s*", re.IGNORECASE)
 _HENCE = re.compile(r"[\s,.;]*(?:(?:so|therefore|thus|hence)\b|所以|因此)[^.,;!?\n]{0,40}", re.IGNORECASE)
 _REFUSAL = re.compile(
-    r"(?=[suanfcdiht抱对无不看以没请难])(?:"  # changes no match, is faster
+    r"(?=[suanfcdihtp抱对无不看以没请难])(?:"  # changes no match, is faster
     r"\b(?:sorry|unable to|as an ai|no idea|unclear|unknown|failed to obtain|none of|no image)\b"
     r"|\b(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:determine|answer|see|tell|help|view|process|provide"
     r"|identify|make out|say)"
     r"|\b(?:do not|don't) (?:know|have)\b|\bnot (?:sure|certain|enough|possible|provided|clear)\b"
+    r"|\bplease (?:provide|upload|send|share|attach)\b"
+    r"|\b(?:can|could) you (?:please )?(?:provide|upload|send|share|attach)\b"
     r"|\bimpossible to\b|\bhard to (?:say|tell)\b|\btoo (?:blurry|dark|small)\b"
-    r"|抱歉|对不起|无法|不知道|不清楚|看不到|看不清|不能(?:确定|判断|回答)|以上都不|没有正确|请提供|难以)",
-    re.IGNORECASE,
+    r"|抱歉|对不起|无法|不知道|不清楚|看不到|看不清|不能(?:确定|判断|回答)|以上都不|没有正确|请提供|难以)"
 )
-_REFUSAL_HINTS = (
-    "sorry", "unable", "as an ai", "no idea", "unclear", "unknown", "failed", "none of", "no image", "cannot", "can't",
-    "can not", "could", "do not", "don't", "not ", "impossible", "hard to", "too ",
-)  # fmt: skip
-"""A refusal in ASCII has one of these in it."""
+_REFUSAL_SIGNS = signs(
+    "sorry unable ai idea unclear unknown failed none image cannot can could couldn do don not impossible hard too "
+    "please you",
+    "抱对无不看以没请难",
+)
 _LONGEST_MARK_WORDS = 4
 _IN_BRACKETS = re.compile(r"[(\[](?:(?:[Oo]ption|[Cc]hoice|选项)\s*)?([A-Z])[)\]]")
 _SENTENCE_BREAK = re.compile(r"(?<!vs)[.!?]\s+")
@@ -102,77 +102,72 @@ def match_option(answer: str | None, options: Mapping[str, str]) -> Match:
     )
     known = option_texts(options)
     if boxed:
-        return _read_marked(boxed[-1], options, known) or Match(None, "what is marked as the answer is no option")
-    return _read_bare(text, options, known) or _read_prose(text, options, known)
+        marked = Answer(boxed[-1])
+        return _read_marked(marked, options, known) or Match(None, "what is marked as the answer is no option")
+    if len(text) <= _SHORT:
+        return read_bare(text, options, known) or _read_prose(Answer(text), options, known)
+    said = Answer(text)
+    bare = read_bare(text, options, known) if may_be_bare(said, known) else None
+    return bare or _read_prose(said, options, known)
 
 
-def _read_bare(text: str, options: Mapping[str, str], known: OptionTexts) -> Match | None:
-    """The whole text as a letter, an option's text, or both."""
-    word = _LABEL_WORD.fullmatch(_within(text))
-    if word and word.group(1).upper() in options:
-        return Match(word.group(1).upper(), "letter")
-    said = folded(text)
-    same = known.labels_of.get(said) if said else None
-    if same:
-        return Match(same[0], "text") if len(same) == 1 else None
-    both = _LETTER_AND_TEXT.match(text)
-    if both and both.group(1) in options and folded(both.group(2)) == folded_option(options[both.group(1)]):
-        return Match(both.group(1), "letter and text")
-    return None
-
-
-def _within(text: str) -> str:
-    """Without the marks around it and a number before it: `1. (B)!` as B."""
-    start, end = _BEFORE_LETTER.match(text).end(), len(text)  # type: ignore[union-attr]
-    if text.isascii():
-        return text[start:].rstrip(_NO_WORD)
-    while end > start and not (text[end - 1].isalnum() or text[end - 1] == "_"):
-        end -= 1
-    return text[start:end]
-
-
-def _read_marked(text: str, options: Mapping[str, str], known: OptionTexts) -> Match | None:
+def _read_marked(answer: Answer, options: Mapping[str, str], known: OptionTexts) -> Match | None:
     """What was put into a box or tag: a letter, a text, a letter with its text, or sentences."""
-    if len(text.split()) > _LONGEST_MARK_WORDS:
-        return _read_bare(text, options, known) or _read_prose(text, options, known)
-    bare = _read_bare(text, options, known)
+    bare = read_bare(answer.text, options, known)
     if bare is not None:
         return bare
-    found = mentions(text, known)
-    letter = read_label(text, 0, options, found)
+    if len(answer.text.split()) > _LONGEST_MARK_WORDS:
+        return _read_prose(answer, options, known)
+    found = mentions(answer, known)
+    letter = read_label(answer, 0, options, found)
     if letter is not None:
         return Match(letter.label, "letter") if letter.label else None
     return only(found, "text")
 
 
-def _may_refuse(text: str) -> bool:
-    """Whether it is worth looking for a refusal."""
-    lowered = text.lower()
-    return not text.isascii() or any(map(lowered.__contains__, _REFUSAL_HINTS))
+def _refuses(answer: Answer) -> bool:
+    return _REFUSAL_SIGNS.in_(answer) and _REFUSAL.search(answer.lowered) is not None
 
 
-def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Match:
-    found = mentions(text, known)
-    made = claims(text, options, found)
+def _read_prose(answer: Answer, options: Mapping[str, str], known: OptionTexts) -> Match:
+    text = answer.text
+    if (
+        answer.is_ascii
+        and len(answer.words) > 1
+        and len(answer.said[0]) == 1
+        and all([len(word) == 1 and word.isalpha() for word in answer.said])
+    ):
+        return Match(None, "several letters")
+    found = mentions(answer, known)
+    made = claims(answer, options, known, found)
     short = _short_word(text, known) if known.short else None
     if short is not None:
-        if corrects(text):
+        if corrects(answer):
             return yes_or_no(text, known) or Match(None, "corrected")
         made.insert(0, Claim(0, short, STRONG))
     if made:
-        return Match(None, "text and letter differ") if _contradicted(text, made, found) else _decide(text, made)
-    plain = [m for m in found if is_telling(text, m, options)]
-    if _may_refuse(text) and _REFUSAL.search(text):
-        plain = [m for m in plain if _REFUSAL.search(options[m.label])]
+        return Match(None, "text and letter differ") if _contradicted(text, made, found) else _decide(answer, made)
+    plain = [m for m in found if is_telling(m, options)]
+    if _refuses(answer):
+        plain = [m for m in plain if _REFUSAL.search(options[m.label].lower())]
         return only(plain, "text") or Match(None, "refusal")
-    stated = [m for m in plain if not is_denied(text, m.start) and not is_absent_after(text, m.end)]
-    bracketed = _bracketed(text, options)
+    doubtful = [m for m in plain if is_doubtful(answer, m, options)]
+    stated = [
+        m for m in plain if m not in doubtful and not is_denied(answer, m.start) and not is_absent_after(answer, m.end)
+    ]
+    bracketed = _bracketed(answer, options)
     if bracketed and stated and bracketed.label not in {m.label for m in stated}:
         return Match(None, "text and letter differ")
+    if is_cut_off(text):
+        return _last_line(answer, options, known, found) or Match(None, "cut off")
     return (
-        _last_line(text, options, known, found)
+        _last_line(answer, options, known, found)
         or (bracketed if len({m.label for m in stated}) < 2 else None)
-        or only_text(text, stated, found, known)
+        or (
+            only_text(answer, stated, found, known)
+            if {m.label for m in doubtful} <= {m.label for m in stated}
+            else None
+        )
         or concluded(text, stated)
         or yes_or_no(text, known)
         or shortened(text, known)
@@ -180,13 +175,13 @@ def _read_prose(text: str, options: Mapping[str, str], known: OptionTexts) -> Ma
     )
 
 
-def _decide(text: str, made: list[Claim]) -> Match:
+def _decide(answer: Answer, made: list[Claim]) -> Match:
     """One label out of claims that may differ, or nothing."""
     if len(made) == 1 and made[0].label is not None:
         return Match(made[0].label, "claim")
-    corrections = [hit.end() for hit in CORRECTION.finditer(text)] if corrects(text) else []
-    corrected = [claim for claim in made if corrections and claim.at >= corrections[-1]]
-    made = corrected or made
+    correction = last_correction(answer)
+    if correction is not None:
+        made = [claim for claim in made if claim.at >= correction] or made
     strongest = max(claim.strength for claim in made)
     heard = [claim for claim in made if claim.strength == strongest]
     singles = [claim for claim in heard if claim.label is not None]
@@ -194,7 +189,7 @@ def _decide(text: str, made: list[Claim]) -> Match:
     rivals = [claim for claim in heard if claim.label != last.label and claim.at <= last.at]
     if last.by_text and any(c.label not in (None, last.label) for c in made if not c.by_text and c.at > last.at):
         return Match(None, "text and letter differ")
-    if last.label is None or (rivals and not _CONCLUSION.search(text, rivals[-1].at, last.at)):
+    if last.label is None or (rivals and not _CONCLUSION.search(answer.text, rivals[-1].at, last.at)):
         return Match(None, "several options claimed" if rivals else "claims no single option")
     return Match(last.label, "claim")
 
@@ -208,25 +203,33 @@ def _short_word(text: str, known: OptionTexts) -> str | None:
     return None
 
 
-def _last_line(text: str, options: Mapping[str, str], known: OptionTexts, found: list[Mention]) -> Match | None:
-    if lists_letters(text) or lists_texts(text, found):
+def _last_line(answer: Answer, options: Mapping[str, str], known: OptionTexts, found: list[Mention]) -> Match | None:
+    if known.letters.isdisjoint(answer.words):
+        return None
+    text = answer.text
+    if lists_letters(text) or lists_texts(text, found) or judges_each(text):
         return None
     line = text.rstrip().rpartition("\n")[2]
-    core = _SENTENCE_BREAK.split(line.rstrip(AROUND))[-1].strip(AROUND)
-    if core in options and not line.rstrip().endswith("?"):
-        return Match(core, "letter on the last line")
+    if answer.said and answer.said[-1] in known.letters:
+        core = _SENTENCE_BREAK.split(line.rstrip(AROUND))[-1].strip(AROUND)
+        if core in options and not line.endswith("?"):
+            return Match(core, "letter on the last line")
     if not _LETTER_FIRST.match(line) or lists_options(text):
         return None
-    letter = read_label(line, 0, options, mentions(line, known))
+    last = Answer(line)
+    letter = read_label(last, 0, options, mentions(last, known))
     return Match(letter.label, "letter on the last line") if letter and letter.label else None
 
 
-def _bracketed(text: str, options: Mapping[str, str]) -> Match | None:
+def _bracketed(answer: Answer, options: Mapping[str, str]) -> Match | None:
     """`The animal (B) barks`: the only letter in brackets."""
+    text = answer.text
     if "(" not in text and "[" not in text:
         return None
     hits = [hit for hit in _IN_BRACKETS.finditer(text) if hit.group(1) in options]
-    labels = {hit.group(1) for hit in hits if not is_denied(text, hit.start()) and not is_denied_after(text, hit.end())}
+    labels = {
+        hit.group(1) for hit in hits if not is_denied(answer, hit.start()) and not is_denied_after(text, hit.end())
+    }
     return Match(labels.pop(), "letter in brackets") if len(labels) == 1 else None
 
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from vlmeval.errors import DatasetError
-from vlmeval.scoring.aggregate import Level, by_name
+from vlmeval.scoring.aggregate import by_name
 from vlmeval.scoring.interval import clustered_interval, statistic_interval
 from vlmeval.scoring.rows import Answers, Row, read_rows
 from vlmeval.scoring.yes_no import READERS, yes_no_score
-from vlmeval.types import Metric, Sample, Score, ScoreTable
+from vlmeval.types import Level, Metric, Sample, Score, ScoreTable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from vlmeval.scoring.aggregate import by_name
 from vlmeval.scoring.interval import statistic_interval
 from vlmeval.scoring.judged import Verdict, read_verdicts, verdict_score
 from vlmeval.scoring.rows import Answers, Row
-from vlmeval.types import Index, Metric, Sample, Score, ScoreTable
+from vlmeval.types import Index, Level, Metric, Sample, Score, ScoreTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,11 +75,11 @@ def _grades(rows: Sequence[Row]) -> tuple[float, float, float]:
     return (model / gpt4 * 100 if gpt4 else 0.0, model / n * 10, gpt4 / n * 10)
 
 
-def _relative(answers: Answers, rows: Sequence[Row], group: str, level: str) -> Metric:
+def _relative(answers: Answers, rows: Sequence[Row], group: str, level: Level) -> Metric:
     def ratio(totals: np.ndarray) -> np.ndarray:
         value: np.ndarray = totals[:, 0] / totals[:, 1] * 100
         return value
 
     clusters = [answers.cluster(row.sample) for row in rows]
     interval = statistic_interval(_parts(rows), clusters, ratio, seed=answers.seed)
-    return Metric(group=group, value=_grades(rows)[0], count=len(rows), interval=interval, level=level)  # type: ignore[arg-type]
+    return Metric(group=group, value=_grades(rows)[0], count=len(rows), interval=interval, level=level)

@@ -72,7 +72,14 @@ def _is_choice(sample: Sample) -> bool:
 
 
 def _option_verdict(sample: Sample, label: str, how: str) -> Verdict:
-    return Verdict(float(label == sample.fields.get("answer_option", "")), label, f"option {label}, {how}")
+    return Verdict(float(label == _right_option(sample)), label, f"option {label}, {how}")
+
+
+def _right_option(sample: Sample) -> str:
+    """Upstream's file has its letter; without that the option that reads as the answer does."""
+    options = options_of(sample.fields.get("choices", ""))
+    same = (label for label, text in options.items() if text == sample.answer)
+    return sample.fields.get("answer_option", "") or next(same, "")
 
 
 def _number_type(sample: Sample) -> type[int] | type[float] | None:

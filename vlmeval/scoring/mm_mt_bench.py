@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from vlmeval.scoring import turns
 from vlmeval.scoring.aggregate import by_name
@@ -20,7 +20,7 @@ from vlmeval.scoring.interval import statistic_interval
 from vlmeval.scoring.judged import Verdict, verdict_score
 from vlmeval.scoring.rows import Answers, Row
 from vlmeval.scoring.turns import Verdicts, read_conversations, turn_notes, verdicts_on
-from vlmeval.types import Metric, Sample, Score, ScoreTable
+from vlmeval.types import Level, Metric, Sample, Score, ScoreTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,9 +77,7 @@ def score_verdicts(answers: Answers, verdicts: Verdicts) -> Score:
     most = max((len(grades) for grades in parts.values()), default=0)
     categories = by_name(rows.counted, lambda sample: sample.category or "unknown")
 
-    def metric(
-        name: str, level: Literal["overall", "l2-category", "category"], own: Sequence[Row], at: int = -1
-    ) -> Metric:
+    def metric(name: str, level: Level, own: Sequence[Row], at: int = -1) -> Metric:
         grades = [_sum(parts[row.sample.index], at) for row in own]
         clusters = [answers.cluster(row.sample) for row in own]
         interval = statistic_interval(grades, clusters, _ratio, seed=answers.seed)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vlmeval.scoring.interval import statistic_interval
 from vlmeval.scoring.rows import Answers, Row, make_score, read_rows
 from vlmeval.scoring.yes_no import READERS, odd_answers
-from vlmeval.types import Metric, Score, ScoreTable
+from vlmeval.types import Level, Metric, Score, ScoreTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,14 +33,14 @@ def score(answers: Answers) -> Score:
     images = _images(read.counted)
     parts, clusters = _parts(images, names), [image for _, image in images]
 
-    def metric(group: str, members: Sequence[str], level: str) -> Metric:
+    def metric(group: str, members: Sequence[str], level: Level) -> Metric:
         places = [names.index(name) for name in members]
         return Metric(
             group=group,
             value=sum((_points(images, name) for name in members), start=0.0),
             count=sum(len(rows) for (name, _), rows in images.items() if name in members),
             interval=statistic_interval(parts, clusters, lambda totals: _total(totals, places), seed=answers.seed),
-            level=level,  # type: ignore[arg-type]
+            level=level,
         )
 
     there = {group: [name for name in wanted if name in names] for group, wanted in GROUPS.items()}

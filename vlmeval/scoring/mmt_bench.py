@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vlmeval.scoring.aggregate import NO_SPLIT
 from vlmeval.scoring.interval import statistic_interval
 from vlmeval.scoring.multiple_choice import score as score_choices
 from vlmeval.scoring.rows import Answers
 from vlmeval.types import Metric, Sample, Score, ScoreTable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ALL = "ALL"
 GROUPS: Mapping[str, str] = {
@@ -95,8 +98,9 @@ def _group_metric(answers: Answers, hits: Sequence[_Hit], group: str, tasks: Seq
         right, count = by_task[sample.category]
         by_task[sample.category] = (right + hit, count + 1)
 
-    def mean(totals: Any) -> Any:
-        return (totals[:, 0::2] / totals[:, 1::2]).mean(axis=1)
+    def mean(totals: np.ndarray) -> np.ndarray:
+        means: np.ndarray = (totals[:, 0::2] / totals[:, 1::2]).mean(axis=1)
+        return means
 
     return Metric(
         group=GROUPS.get(group, group),

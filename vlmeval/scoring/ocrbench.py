@@ -19,7 +19,7 @@ from vlmeval.scoring.ground_truths import ground_truths
 from vlmeval.scoring.interval import clustered_interval
 from vlmeval.scoring.rows import Answers, Reading, Row, make_score, read_rows
 from vlmeval.scoring.short_answer import spelled_plainly
-from vlmeval.types import Metric, Sample, Score, ScoreTable
+from vlmeval.types import Level, Metric, Sample, Score, ScoreTable
 
 MATHS = "Handwritten Mathematical Expression Recognition"
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -108,8 +108,8 @@ def _of(rows: Sequence[Row], categories: Sequence[str]) -> list[Row]:
     return [row for row in rows if row.sample.category in categories]
 
 
-def _points(answers: Answers, rows: Sequence[Row], group: str, level: str) -> Metric:
+def _points(answers: Answers, rows: Sequence[Row], group: str, level: Level) -> Metric:
     hits = [row.hit for row in rows]
     share = clustered_interval(hits, [answers.cluster(row.sample) for row in rows], seed=answers.seed)
     interval = None if share is None else (share[0] * len(hits), share[1] * len(hits))
-    return Metric(group=group, value=sum(hits), count=len(hits), interval=interval, level=level)  # type: ignore[arg-type]
+    return Metric(group=group, value=sum(hits), count=len(hits), interval=interval, level=level)

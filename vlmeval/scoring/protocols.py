@@ -37,7 +37,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             name="exact",
-            version=1,
+            version=2,
             about="what the answer says, or nothing: no letter is read where none is meant",
             match=extract_exact.match_option,
             counts_missing=True,

@@ -19,7 +19,7 @@ from vlmeval.images import image_key
 from vlmeval.placement.device_map import DeviceMap
 from vlmeval.placement.layout import Layout
 from vlmeval.placement.profile import VISION_ROLES, ModelProfile
-from vlmeval.types import Message, Task
+from vlmeval.types import ImagePart, Message, Task, TextPart
 from vlmeval.vlm.architectures import class_for
 from vlmeval.vlm.checkpoint import Checkpoint
 from vlmeval.vlm.feature_reuse import FeatureReuse
@@ -64,7 +64,10 @@ class AutoVLM(TransformersModel):
     @property
     def runs_remote_code(self) -> bool:
         """Whether the checkpoint's own Python code runs."""
-        return self.trust_remote_code and self.checkpoint is not None and self.class_name.startswith("AutoModel")
+        if not self.trust_remote_code:
+            return False
+        _ = self.checkpoint  # `class_name` is found when it is opened
+        return self.class_name.startswith("AutoModel")
 
     def planning_profile(self) -> ModelProfile | None:
         """Blocks derived from the model on meta; None where the checkpoint's own code runs: it is not looked into."""
@@ -125,8 +128,8 @@ class AutoVLM(TransformersModel):
         images = [[part for part in message if part["type"] == "image"] for message in batch]
         return replace(host, images=[[self._named(part, share) for part in own] for own in images])
 
-    def _named(self, image: Message, share: float) -> PreparedImage:
-        message = [image, Message(type="text", value=_PROBE)]
+    def _named(self, image: ImagePart, share: float) -> PreparedImage:
+        message: list[Message] = [image, TextPart(type="text", value=_PROBE)]
         name = image_key(image["value"])
         alone = super().prepare_on_host
         return FeatureReuse.prepared(f"{name} {share}" if name else "", lambda: alone([message]).inputs)
@@ -236,7 +239,7 @@ class AutoVLM(TransformersModel):
         owner = self._template_owner()
         if owner is None:
             return "plain"
-        turns = self.conversation([Message(type="image", value=""), Message(type="text", value=_PROBE)])
+        turns = self.conversation([ImagePart(type="image", value=""), TextPart(type="text", value=_PROBE)])
         marker = self._marker()
         for wording in ("parts", "text"):
             try:

@@ -107,14 +107,14 @@ class Balance:
         return found
 
     def _most(self, place: Place) -> int | None:
-        return self.owner._overrides().max_memory.get(place) if isinstance(place, int) else None
+        return self.owner.plan_overrides().max_memory.get(place) if isinstance(place, int) else None
 
     def _obstacle(self, *, more: bool = False) -> str:
         """Why blocks cannot be moved."""
-        profile, overrides = self.owner.planning_profile(), self.owner._overrides()
+        profile, overrides = self.owner.planning_profile(), self.owner.plan_overrides()
         if self.model() is None or profile is None:
             return "it is not loaded block by block"
-        if self.owner.placement.device_map is not None:
+        if self.owner.placement.device_map is not None and not self.owner.placement.is_planned:
             return "its device map was written by hand"
         if self.owner.cannot_be_split:
             return "split, it failed at its first forward"
@@ -186,7 +186,7 @@ class Balance:
             for card in cards
             if card.index in wanted
             and (card.capability or (99, 0)) >= oldest
-            and most[card.index] > self.owner._overrides().reserve_bytes
+            and most[card.index] > self.owner.plan_overrides().reserve_bytes
         ]
 
     # Solving and moving
@@ -203,7 +203,7 @@ class Balance:
         cards = [as_measured(share, measured.get(share.card.place), self._most(share.card.place)) for share in own]
         has_host = len(own) < len(self.replica.cards)
         host = host_card() if has_host or self.owner.placement.cpu_offload else None
-        if host is not None and not has_host and host.free_bytes <= self.owner._overrides().reserve_bytes:
+        if host is not None and not has_host and host.free_bytes <= self.owner.plan_overrides().reserve_bytes:
             host = None
         return rebalance(self._layout(), self.owner._build_device_map, self.replica, [*cards, *more], host)
 
@@ -212,7 +212,7 @@ class Balance:
         if profile is None:
             raise PlacementError("a model that cannot be looked into has no blocks to move")
         workload = owner.placement.workload or owner.planning_workload()
-        return Layout(profile, workload, owner._overrides().reserve_bytes, self.factors)
+        return Layout(profile, workload, owner.plan_overrides().reserve_bytes, self.factors)
 
     def _predicted(self) -> Replica:
         """The present stages with the present factors, on the cards as they were planned."""
@@ -227,7 +227,7 @@ class Balance:
         before, new = self.replica, {share.card.place for share in found.after.cards} - set(_places(self.replica))
         shown = self.measured()
         if new:
-            self.through_host |= owner._copy_check(found.after)
+            self.through_host |= owner.pairs_through_host(found.after)
         owner.clear_memory()
         try:
             moved = move_blocks(

@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 
 from vlmeval.errors import ImageError, SampleError, UsageError
 from vlmeval.placement.workload import ImageLimits
-from vlmeval.types import Answer, Message, Sample, Task
+from vlmeval.types import Answer, ImagePart, Message, Sample, Task, TextPart
 from vlmeval.videos import Sampling, frame_images, video_source
 from vlmeval.vlm.card_memory import Held, held_by_process
 from vlmeval.vlm.prompt_size import PromptSize
@@ -55,15 +55,14 @@ class BaseModel(MakesRoom):
             if part["type"] != "video":
                 found.append(part)
                 continue
-            source = video_source(part["value"])  #
+            source = video_source(part["value"])
             if self.takes_video:
                 source = replace(source, sampling=self.video_sampling(source.sampling))
                 source.shown()
-                found.append(Message(**{**part, "value": source}))  # type: ignore[typeddict-item]
+                found.append({**part, "value": source})
                 continue
             self.shows_frames = True
-            frames = [Message(**{**part, "type": "image", "value": frame}) for frame in frame_images(source)]  # type: ignore[typeddict-item]
-            found += self.frame_parts(frames)
+            found += self.frame_parts([{**part, "type": "image", "value": frame} for frame in frame_images(source)])
         return found
 
     def video_sampling(self, sampling: Sampling) -> Sampling:
@@ -198,12 +197,13 @@ def _one(item: Any) -> Message:
     if isinstance(item, Mapping):
         if item.get("type") not in ("text", "image", "video") or "value" not in item:
             raise UsageError(f"a message needs type (text, image or video) and value, not {dict(item)!r}")
-        return Message(**item)  # type: ignore[typeddict-item]
+        part: Any = dict(item)  # the user's own, checked just now
+        return part
     if hasattr(item, "convert"):
-        return Message(type="image", value=item)
+        return ImagePart(type="image", value=item)
     if not isinstance(item, str):
         raise UsageError(f"a prompt holds texts, images and messages, not {type(item).__name__}")
-    return Message(type="image" if _is_image(item) else "text", value=item)
+    return ImagePart(type="image", value=item) if _is_image(item) else TextPart(type="text", value=item)
 
 
 def _is_image(text: str) -> bool:

@@ -16,7 +16,7 @@ from vlmeval.hardware import (
     visible_cards,
 )
 from vlmeval.placement.advice import smallest_changes
-from vlmeval.placement.cost_model import RESERVE_BYTES, Workload
+from vlmeval.placement.cost_model import Workload
 from vlmeval.placement.device_map import DeviceMap, check_device_map
 from vlmeval.placement.in_flight import InFlight, decide, most_fitting
 from vlmeval.placement.layout import Layout, Replica, lay_over
@@ -85,7 +85,7 @@ class CardPlanning(MakesRoom):
         if self.replica is not None:
             return tuple(share.card for share in self.replica.cards)
         cards = self._cards_at_hand()
-        return process_cards(cards, self._launch(), self._overrides())[0][:1] if cards else ()
+        return process_cards(cards, self._launch(), self.plan_overrides())[0][:1] if cards else ()
 
     def run_cards(self) -> tuple[Card, ...]:
         """The cards of all replicas of the plan, which share number type and attention."""
@@ -94,11 +94,13 @@ class CardPlanning(MakesRoom):
             return self.replica_cards()
         return tuple(share.card for replica in plan.replicas for share in replica.cards)
 
-    def _overrides(self) -> Overrides:
+    def plan_overrides(self) -> Overrides:
+        """What the run says instead of the rule: asked for, or following from cards that are given."""
         given = self.placement.overrides
         if self.placement.cards is not None:
-            reserve = given.reserve_bytes if given else RESERVE_BYTES
-            return Overrides(auto_split=len(self.placement.cards) > 1, reserve_bytes=reserve)
+            given = given or Overrides()
+            is_split = len(self.placement.cards) > 1
+            return Overrides(auto_split=is_split, reserve_bytes=given.reserve_bytes, max_memory=given.max_memory)
         return given or Overrides(auto_split=auto_split_wanted())
 
     def _launch(self) -> LaunchEnvironment:
@@ -113,7 +115,7 @@ class CardPlanning(MakesRoom):
                 return visible_cards()
             # Each process of torchrun asks its own cards alone, or eight of them would take half a GiB of every card.
             cards = visible_cards(measured=())
-            own = process_cards(cards, launch, self._overrides())[0] if cards else ()
+            own = process_cards(cards, launch, self.plan_overrides())[0] if cards else ()
             return visible_cards(measured={card.index for card in own})
         cards = visible_cards(measured=wanted)
         found = tuple(card for card in cards if card.index in wanted)
@@ -123,7 +125,7 @@ class CardPlanning(MakesRoom):
         return found
 
     def _make_plan(self, cards: Sequence[Card]) -> Plan | None:
-        overrides, profile = self._overrides(), self.planning_profile()
+        overrides, profile = self.plan_overrides(), self.planning_profile()
         if not cards:
             if overrides.auto_split or (overrides.cards_per_replica or 1) > 1:
                 self.note_placement("no card is visible here: nothing is split, the CPU computes")
@@ -149,7 +151,7 @@ class CardPlanning(MakesRoom):
             return plan
         if self.placement.cpu_offload and self.placement.device_map is None:
             return self._offloaded(profile, workload, cards)
-        overrides = self._overrides()
+        overrides = self.plan_overrides()
         told = "; ".join(misfits(plan))
         weights_fit = all(share.weight_bytes <= share.capacity_bytes for share in plan.replicas[0].cards)
         if weights_fit and overrides.auto_split is not False:
@@ -162,7 +164,7 @@ class CardPlanning(MakesRoom):
 
     def _offloaded(self, profile: ModelProfile, workload: Workload, cards: Sequence[Card]) -> Plan:
         """The first blocks on the cards, as many as fit; the rest in host memory, where the CPU computes it."""
-        overrides = self._overrides()
+        overrides = self.plan_overrides()
         layout = Layout(profile, workload, overrides.reserve_bytes)
         replica = layout.offloaded(cards, host_card())
         if replica is None:
@@ -197,7 +199,7 @@ class CardPlanning(MakesRoom):
     def plan_again(self, why: str) -> None:
         """With the cards as they are now."""
         # What was seen is not so any more, and a map made for it neither.
-        self.placement = replace(self.placement, seen=None, device_map=None)
+        self.placement = replace(self.placement, seen=None, device_map=None, is_planned=False)
         if self.placement.cards is not None:
             present = {card.index for card in visible_cards(measured=self.placement.cards)}
             self.placement = replace(

@@ -59,6 +59,6 @@ class ChatPrompts:
             role = part.get("role", "user")
             if not turns or turns[-1]["role"] != role:
                 turns.append({"role": role, "content": []})
-            is_text = part["type"] == "text"
-            turns[-1]["content"].append({"type": "text", "text": part["value"]} if is_text else {"type": part["type"]})
+            told = {"text": part["value"]} if part["type"] == "text" else {}
+            turns[-1]["content"].append({"type": part["type"], **told})
         return turns

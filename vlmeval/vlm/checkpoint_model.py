@@ -71,7 +71,6 @@ class CheckpointModel(HostBatches):
         self.generation = generation_settings(self.generation_defaults, generation)
         self.asked_generation = frozenset(name for name, value in generation.items() if value is not None)
         self.model: Any = None
-        self.wave_peaks = {}
         self.processor: Any = None
 
     @cached_property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmeval.errors import SampleError
 from vlmeval.images import image_key, open_image, shrunk
-from vlmeval.types import ImageValue, Message, Task
+from vlmeval.types import ImageValue, Message, Task, VideoValue
 from vlmeval.videos import video_source
 from vlmeval.vlm.batch_limits import BatchLimits
 from vlmeval.vlm.chat_prompts import ChatPrompts
@@ -99,7 +99,7 @@ class HostBatches(ChatPrompts, BatchLimits):
 
         return StandIn(content, lambda: self._opened(value))
 
-    def video_of(self, value: Any, task: Task | None) -> ReadyVideo:
+    def video_of(self, value: VideoValue, task: Task | None) -> ReadyVideo:
         """The frames of a video as the model sees them. Raises SampleError."""
         source, cut = video_source(value), self.video_cutting(task)
         shown = source.shown()

@@ -19,7 +19,7 @@ from vlmeval.placement.device_map import DeviceMap
 from vlmeval.placement.layout import Layout
 from vlmeval.placement.profile import VISION_ROLES
 from vlmeval.placement.workload import ImageLimits
-from vlmeval.types import Answer, Message, Sample, Task
+from vlmeval.types import Answer, Message, Sample, Task, TextPart
 from vlmeval.videos import FrameSource
 from vlmeval.vlm.host_batch import HostBatch
 from vlmeval.vlm.image_parts import PIXELS, TileParts
@@ -205,7 +205,11 @@ class InternVLChat(TransformersModel):
         if not self.is_original:
             return super().render(message)
         total = sum(part["type"] == "image" for part in message)
-        word = "Frame" if any(isinstance(part["value"], FrameSource) for part in message) else "Image"
+        word = (
+            "Frame"
+            if any(part["type"] == "image" and isinstance(part["value"], FrameSource) for part in message)
+            else "Image"
+        )
         system, spoken, number = self.system_prompt, [], 0
         for turn in self.conversation(message):
             texts = [part["text"] for part in turn["content"] if part["type"] == "text"]
@@ -221,7 +225,7 @@ class InternVLChat(TransformersModel):
         """Frames by number, as upstream has them; for an original folder its template writes that."""
         if len(frames) == 1 or self.is_original:
             return frames
-        numbered = ((Message(type="text", value=f"Frame-{n}: "), frame) for n, frame in enumerate(frames, 1))
+        numbered = ((TextPart(type="text", value=f"Frame-{n}: "), frame) for n, frame in enumerate(frames, 1))
         return [part for pair in numbered for part in pair]
 
     def has_prompt(self, task: Task) -> bool:

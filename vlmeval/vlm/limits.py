@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from vlmeval.errors import OutOfMemorySampleError, SampleError
@@ -39,7 +40,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
-def out_of_memory(error: BaseException, inputs: Any, max_new_tokens: int) -> OutOfMemorySampleError:
+def out_of_memory(
+    error: BaseException, inputs: Mapping[str, Any] | None, max_new_tokens: int
+) -> OutOfMemorySampleError:
     """How much was asked of how much room, and what to try. Call it where the error is still being handled: what its
     card holds is looked up. `inputs` None: they did not get that far."""
     rows, tokens = inputs["input_ids"].shape if inputs is not None else (1, 0)

@@ -79,7 +79,7 @@ class LLaVA_OneVision_HF(TransformersModel):
     def groups(self, batch: Sequence[list[Message]]) -> Iterable[Sequence[int]]:
         """Videos of one call have as many frames each: transformers stacks them."""
         lengths = [
-            {len(video_source(part["value"]).positions()) for part in message if part["type"] == "video"}  # type: ignore[arg-type]
+            {len(video_source(part["value"]).positions()) for part in message if part["type"] == "video"}
             for message in batch
         ]
         for found in sorted({tuple(sorted(own)) for own in lengths if own}):

@@ -42,7 +42,7 @@ class MultiCardMixin(CardPlanning):
     _balance: Balance | None = None
     batch_peaks: Mapping[int | str, int] = MappingProxyType({})
     """The most bytes on each card that a batch answered with this placement was reckoned to take."""
-    wave_peaks: dict[int | str, int]
+    wave_peaks: Mapping[int | str, int] = MappingProxyType({})
     """The most bytes on each card while several batches were in flight."""
 
     # Loading and dispatch
@@ -86,7 +86,7 @@ class MultiCardMixin(CardPlanning):
         replica = self.replica
         if replica is None:
             return load(None)
-        detour = self._copy_check(replica)
+        detour = self.pairs_through_host(replica)
         device_map = compact(replica)
         self.batch_peaks = {}
         reset_peaks(replica)
@@ -98,10 +98,10 @@ class MultiCardMixin(CardPlanning):
         self._balance = Balance(self, model, detour)
         return model
 
-    def _copy_check(self, replica: Replica) -> frozenset[tuple[Any, Any]]:
+    def pairs_through_host(self, replica: Replica) -> frozenset[tuple[Any, Any]]:
         """Pairs of the replica's cards whose direct copies arrive changed, and so go through the host."""
         from vlmeval.placement.copy_check import card_pairs, check_copies
-        from vlmeval.placement.dispatch import as_device
+        from vlmeval.placement.homes import as_device
 
         devices = [as_device(share.card.place, share.card.kind) for share in replica.cards]
         pairs = card_pairs(devices)
@@ -131,7 +131,7 @@ class MultiCardMixin(CardPlanning):
         return self._load_and_dispatch(load)
 
     def _alone(self, profile: ModelProfile, workload: Workload, cards: Sequence[Card]) -> Plan | None:
-        layout = Layout(profile, workload, self._overrides().reserve_bytes)
+        layout = Layout(profile, workload, self.plan_overrides().reserve_bytes)
         for card in sorted(cards, key=lambda card: -card.free_bytes):
             replica = layout.replica([card], layout.over([card]))
             if replica.worst <= 1:
@@ -141,7 +141,7 @@ class MultiCardMixin(CardPlanning):
     def _on_cpu(self, profile: ModelProfile | None, workload: Workload) -> Plan:
         if profile is None:
             raise UsageError("a model that cannot be looked into has no fall-back")
-        layout = Layout(profile, workload, self._overrides().reserve_bytes)
+        layout = Layout(profile, workload, self.plan_overrides().reserve_bytes)
         host = host_card()
         replica = layout.replica([host], layout.over([host]))
         return Plan(replicas=(replica,), unused=(), split=False, reason="fall-back to the CPU")
@@ -175,8 +175,9 @@ class MultiCardMixin(CardPlanning):
     def after_wave(self) -> None:
         """They have ended. What cards showed meanwhile says nothing about one batch, and is recorded apart."""
         if self.replica is not None:
-            for place, peak_bytes in measured_peaks(self.replica).items():
-                self.wave_peaks[place] = max(peak_bytes, self.wave_peaks.get(place, 0))
+            found = measured_peaks(self.replica)
+            higher = {place: max(peak_bytes, self.wave_peaks.get(place, 0)) for place, peak_bytes in found.items()}
+            self.wave_peaks = {**self.wave_peaks, **higher}
             reset_peaks(self.replica)
 
     def relaid(self, replica: Replica) -> None:

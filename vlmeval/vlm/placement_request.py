@@ -17,12 +17,12 @@ class Placement:
     """What a run asks for; the defaults leave everything to the rule and to the largest prompt the settings allow.
 
     `cards` are those of this replica, by number: its slice is cut already. `seen` are the visible cards as they were
-    found, so that this process need not ask. `device_map` is one written by hand, or by whoever planned for this
-    replica. `cpu_offload` permits to compute on the CPU, from host memory, what no card can hold. `dtype` and
-    `attention` are what all replicas of a run share, where their cards differ. `allow_fewer_pixels` permits to shrink
-    the images of a sample that nothing else makes fit. `batches_in_flight` over the stages of a replica that lies on
-    several cards: one after the other unless asked for, since no real card has shown yet what it gains; None: as many
-    as memory and the estimate of time say.
+    found, so that this process need not ask. `device_map` is one written by hand, which stays, or if it `is_planned`
+    what the run planned for this replica, which may change as it is measured. `cpu_offload` permits to compute on the
+    CPU, from host memory, what no card can hold. `dtype` and `attention` are what all replicas of a run share, where
+    their cards differ. `allow_fewer_pixels` permits to shrink the images of a sample that nothing else makes fit.
+    `batches_in_flight` over the stages of a replica that lies on several cards: one after the other unless asked for,
+    since no real card has shown yet what it gains; None: as many as memory and the estimate of time say.
     """
 
     overrides: Overrides | None = None
@@ -30,6 +30,7 @@ class Placement:
     cards: tuple[int, ...] | None = None
     seen: tuple[Card, ...] | None = None
     device_map: Mapping[str, int | str] | None = None
+    is_planned: bool = False
     cpu_offload: bool = False
     allow_fewer_pixels: bool = False
     dtype: str = ""
@@ -45,8 +46,10 @@ class Placement:
         return {
             "workload": asdict(self.workload) if self.workload else None,
             "reserve_bytes": self.overrides.reserve_bytes if self.overrides else None,
+            "max_memory": list(self.overrides.max_memory.items()) if self.overrides else [],
             "cards": list(self.cards) if self.cards is not None else None,
             "device_map": dict(self.device_map) if self.device_map else None,
+            "is_planned": self.is_planned,
             "cpu_offload": self.cpu_offload,
             "allow_fewer_pixels": self.allow_fewer_pixels,
             "dtype": self.dtype,
@@ -57,12 +60,13 @@ class Placement:
     @classmethod
     def of_words(cls, words: Mapping[str, Any]) -> Placement:
         """The other way round."""
-        reserve = words["reserve_bytes"]
+        reserve, most = words["reserve_bytes"], {int(card): int(most) for card, most in words["max_memory"]}
         return cls(
-            overrides=None if reserve is None else Overrides(reserve_bytes=reserve),
+            overrides=None if reserve is None else Overrides(reserve_bytes=reserve, max_memory=most),
             workload=Workload(**words["workload"]) if words["workload"] else None,
             cards=None if words["cards"] is None else tuple(words["cards"]),
             device_map=words["device_map"],
+            is_planned=words["is_planned"],
             cpu_offload=words["cpu_offload"],
             allow_fewer_pixels=words["allow_fewer_pixels"],
             dtype=words["dtype"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from vlmeval.types import Message, Sample
+from vlmeval.types import ImagePart, Message, Sample, TextPart, VideoPart
 
 CHINESE_LETTER_ONLY = "请直接回答选项字母。"
 _CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -29,6 +29,6 @@ def choice_text(sample: Sample) -> str:
 
 def with_images(sample: Sample, text: str) -> list[Message]:
     """The sample's images and videos in order, then the text."""
-    images = [Message(type="image", value=image) for image in sample.images]
-    videos = [Message(type="video", value=video) for video in sample.videos]
-    return [*images, *videos, Message(type="text", value=text)]
+    images = [ImagePart(type="image", value=image) for image in sample.images]
+    videos = [VideoPart(type="video", value=video) for video in sample.videos]
+    return [*images, *videos, TextPart(type="text", value=text)]

@@ -4,6 +4,7 @@
 |---|---|
 | `BaseModel` (base.py) | what every model offers |
 | `MultiCardMixin` (multi_card.py) | laying the model over cards |
+| `SizedPrompts` (sized_prompts.py) | how large a prompt is |
 | `BatchLimits` (batch_limits.py) | how many prompts at once |
 | `ChatPrompts` (chat_prompts.py) | the prompt text |
 | `HostBatches` (host_batch.py) | a batch on the host, and on its way to the model |

@@ -134,21 +134,26 @@ def _qwen(config: Any, asked: Question) -> tuple[Inputs, Workload]:
         "patch_size": vision.patch_size, "merge_size": vision.spatial_merge_size,
         "temporal_patch_size": vision.temporal_patch_size, "size": {"shortest_edge": 56 * 56, "longest_edge": most},
     }  # fmt: skip
-    made = _processed("Qwen2VLImageProcessorPil", asked.size, settings)
-    grid = made["image_grid_thw"]
-    patches, channels = made["pixel_values"].shape
-    tokens = int(grid.prod()) // vision.spatial_merge_size**2
-    inputs = token_ids(asked, config.image_token_id, [tokens] * asked.images)
-    inputs["mm_token_type_ids"] = (inputs["input_ids"] == config.image_token_id).int()
-    pictures = asked.batch * asked.images
-    inputs["image_grid_thw"] = grid.repeat(pictures, 1)
-    inputs["pixel_values"] = pixels((pictures * patches, channels))
+    return _patches(config, asked, _processed("Qwen2VLImageProcessorPil", asked.size, settings))
+
+
+def _patches(config: Any, asked: Question, made: Any) -> tuple[Inputs, Workload]:
+    """Qwen's inputs, of what its processor made of one image or video."""
+    kind, type_id, pixel_name = ("video", 2, "pixel_values_videos") if asked.frames else ("image", 1, "pixel_values")
+    grid, token = made[f"{kind}_grid_thw"], getattr(config, f"{kind}_token_id")
+    patches, channels = made[pixel_name].shape
+    tokens = int(grid.prod()) // config.vision_config.spatial_merge_size**2
+    inputs = token_ids(asked, token, [tokens] * asked.images)
+    inputs["mm_token_type_ids"] = type_id * (inputs["input_ids"] == token).int()
+    count = asked.batch * asked.images
+    inputs[f"{kind}_grid_thw"] = grid.repeat(count, 1)
+    inputs[pixel_name] = pixels((count * patches, channels))
     return inputs, workload(
         asked,
         inputs,
         image_tokens=tokens * asked.images,
         vision_tokens=patches * asked.images,
-        largest_image_tokens=patches,
+        largest_image_tokens=int(grid[0, 1:].prod()),
     )
 
 
@@ -249,21 +254,7 @@ def _qwen_video(config: Any, asked: Question) -> tuple[Inputs, Workload]:
     )  # fmt: skip
     width, height = asked.size
     made = processor([torch.zeros(asked.frames, 3, height, width, dtype=torch.uint8)], return_tensors="pt")
-    grid = made["video_grid_thw"]
-    patches, channels = made["pixel_values_videos"].shape
-    tokens = int(grid.prod()) // vision.spatial_merge_size**2
-    inputs = token_ids(asked, config.video_token_id, [tokens] * asked.images)
-    inputs["mm_token_type_ids"] = 2 * (inputs["input_ids"] == config.video_token_id).int()
-    videos = asked.batch * asked.images
-    inputs["video_grid_thw"] = grid.repeat(videos, 1)
-    inputs["pixel_values_videos"] = pixels((videos * patches, channels))
-    return inputs, workload(
-        asked,
-        inputs,
-        image_tokens=tokens * asked.images,
-        vision_tokens=patches * asked.images,
-        largest_image_tokens=int(grid[0, 1:].prod()),
-    )
+    return _patches(config, asked, made)
 
 
 def _llava_onevision_video(config: Any, asked: Question) -> tuple[Inputs, Workload]:

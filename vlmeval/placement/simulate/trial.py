@@ -13,7 +13,6 @@ from torch import nn
 from vlmeval.placement.dispatch import PIXELS
 from vlmeval.placement.simulate.full_size import full_size_cards
 
-PROMPT_FORWARDS = 1
 DECODED_TOKENS = 3
 
 

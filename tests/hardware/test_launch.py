@@ -1,51 +1,42 @@
-"""What the machine is, told without torch."""
+"""What the environment says: ranks, the cards each may see, and AUTO_SPLIT."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from vlmeval import hardware
 from vlmeval.errors import UsageError
-from vlmeval.hardware import (
-    LaunchEnvironment,
-    cards_possible,
-    cpu_cores,
-    launch_environment,
-    process_memory,
-    rank_environment,
-)
+from vlmeval.hardware import LaunchEnvironment, auto_split_wanted, launch_environment, rank_environment, visible_names
 
 
 def launched(rank: int, ranks: int) -> LaunchEnvironment:
     return LaunchEnvironment(rank=rank, world_size=ranks, local_rank=rank, local_world_size=ranks)
 
 
-def test_a_machine_without_device_files_has_no_cards_and_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "CARD_FILES", ("/dev/no-such-card*",))
-    monkeypatch.setattr(hardware, "entry_points", lambda group: ())
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert not cards_possible()
-    monkeypatch.setattr(hardware, "CARD_FILES", ("/dev/null",))
-    assert cards_possible()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert not cards_possible()
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("4,6", ("4", "6")),
+        ("3", ("3",)),
+        ("2, 0", ("2", "0")),
+        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,1", ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "1")),
+        ("MIG-3e1a2b/1/0", ("MIG-3e1a2b/1/0",)),
+        ("", ()),
+        ("-1", ()),
+        ("0,-1,2", ("0",)),
+        ("NoDevFiles", ()),
+    ],
+)
+def test_visible_devices_are_read_as_cuda_reads_them(text: str, names: tuple[str, ...]) -> None:
+    assert visible_names({"CUDA_VISIBLE_DEVICES": text}) == names
 
 
-def test_counting_cores_and_cards_imports_no_torch() -> None:
-    code = (
-        "import sys; from vlmeval import hardware; hardware.CARD_FILES = ()\n"
-        "print(hardware.visible_cards(), hardware.cpu_cores() > 0, 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "() True False"
+def test_without_the_variable_every_card_is_visible() -> None:
+    assert visible_names({}) is None
 
 
-def test_a_quota_of_the_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_cpu_quota", lambda: 0.5)
-    assert cpu_cores() == 1
+def test_a_card_listed_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="twice"):
+        visible_names({"CUDA_VISIBLE_DEVICES": "1,1"})
 
 
 @pytest.mark.parametrize(
@@ -82,12 +73,10 @@ def test_what_torchrun_sets_is_read() -> None:
     assert launch_environment({}) == LaunchEnvironment(launch_id="/0")
 
 
-def test_a_process_knows_its_memory_and_its_most() -> None:
-    now, peak = process_memory()
-    if now is None:
-        pytest.skip("this system does not say")
-    held = b"\x01" * (64 * 2**20)
-    more, highest = process_memory()
-    assert peak and more and highest and now <= peak
-    assert more - now > 32 * 2**20 and highest >= more
-    del held
+def test_auto_split_is_one_zero_or_left_out() -> None:
+    assert auto_split_wanted({}) is None
+    assert auto_split_wanted({"AUTO_SPLIT": " "}) is None
+    assert auto_split_wanted({"AUTO_SPLIT": "1"}) is True
+    assert auto_split_wanted({"AUTO_SPLIT": "0"}) is False
+    with pytest.raises(UsageError, match="banana"):
+        auto_split_wanted({"AUTO_SPLIT": "banana"})
