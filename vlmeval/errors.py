@@ -137,6 +137,11 @@ class OutOfMemorySampleError(SampleError):
         self.tried = tuple(tried)
 
 
+def several_names(name: str) -> str:
+    """What to say of an unknown name with a comma in it; nothing for any other."""
+    return "several names are separated by blanks, not by commas" if "," in name else ""
+
+
 def nearest_names(name: str, known: Iterable[str], limit: int = 5) -> list[str]:
     """The known names that `name` begins, then those most like it, best first; compared without case."""
     by_lower = {item.lower(): item for item in known}

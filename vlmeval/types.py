@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict, Union
 
+from vlmeval.errors import SampleError
+
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
@@ -125,13 +127,23 @@ class PromptSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model gave for one prompt. `thinking` is what stood before `</think>`, already taken off `text`."""
+    """What a model gave for one prompt. `thinking` is what stood before `</think>`, already taken off `text`.
+
+    Raises SampleError for a text that is none, which a class of the user's own may give: `None` is not an empty answer.
+    """
 
     text: str
     thinking: str = ""
     prompt_tokens: int | None = None
     new_tokens: int | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            shown = repr(self.text)
+            raise SampleError(
+                f"the model's class answered with {type(self.text).__name__} {shown[:50]}, not with a text"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,14 @@ def test_a_finished_run_is_only_scored_again(workplace: Workplace) -> None:
     assert second.out.endswith(table)
 
 
+def test_a_limit_over_a_longer_run_says_what_the_result_files_leave_out(workplace: Workplace) -> None:
+    assert workplace.run().code == 0
+    answered = len(workplace.journal())
+    limited = workplace.run(*workplace.base, "--limit", "2")
+    assert f"the result files leave out {answered - 2} answers that the journal has" in limited.err
+    assert "leave out" not in workplace.run().err
+
+
 def test_ctrl_c_keeps_what_is_finished_and_says_so(workplace: Workplace) -> None:
     workplace.configure(wait_s=0.2)
     process = workplace.start(workplace.base)

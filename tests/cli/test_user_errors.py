@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ROOT, Workplace, row, write_tsv
+from vlmeval.cli.arguments import OF_OTHER_KITS, parse
 from vlmeval.cli.listing import narrow_lines
 from vlmeval.cli.main import main
-from vlmeval.errors import nearest_names
+from vlmeval.errors import UsageError, nearest_names
 
 TINY = str(ROOT / "vlmeval" / "demo" / "Qwen2-VL-Tiny")
 
@@ -126,6 +127,25 @@ def test_a_work_dir_that_cannot_be_written(capsys: pytest.CaptureFixture[str], t
     assert "cannot be written" in told
 
 
+def test_a_flag_that_is_given_twice_adds_its_names() -> None:
+    options = parse(["--data", "A", "--model", "M", "--data", "B", "C", "--model", "N"])
+    assert (options.data, options.model) == (["A", "B", "C"], ["M", "N"])
+    assert parse(["--model", "M", "--data", "A"]).data == ["A"], "nothing may stay from the parse before"
+
+
+def test_flags_of_other_kits_are_told_what_there_is_instead() -> None:
+    flags = [flag for flag in OF_OTHER_KITS if flag.startswith("--")]
+    assert len(flags) == len(OF_OTHER_KITS)
+    for flag in flags:
+        with pytest.raises(UsageError, match=f"unknown flag '{flag}': "):
+            parse(["--model", "M", "--data", "D", flag.replace("-", "_").replace("__", "--"), "1"])
+
+
+def test_names_with_commas_between_them_are_told_to_use_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "separated by blanks" in fails(capsys, "--model", "Qwen2-VL-Tiny", "--data", "MMBench,MMStar")
+    assert "separated by blanks" in fails(capsys, "--model", "Qwen2-VL-Tiny,InternVL-Tiny", "--data", "ShapesBench")
+
+
 def test_no_network_is_told_with_where_to_put_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     told = fails(capsys, "--model", "Qwen2-VL-Tiny", "--data", "MMBench", "--work-dir", "out", code=1)
     assert "MMBench.tsv" in told and "LMUData" in told and "MMBench_DEV_EN is the scorable split" in told
@@ -225,3 +245,74 @@ def test_a_python_without_the_packages_gets_one_line_that_says_how_to_install_th
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "is not installed for" in done.stderr and "pip install -r requirements.txt" in done.stderr
+
+
+OWN = """
+from vlmeval.vlm.base import BaseModel
+class Says(BaseModel):
+    def __init__(self, answer):
+        self.answer = answer
+    def generate_inner(self, message, task=None):
+        return self.answer
+class NoLicence(BaseModel):
+    def __init__(self):
+        raise RuntimeError("no licence file")
+    generate_inner = Says.generate_inner
+class Raises(Says):
+    def generate_inner(self, message, task=None):
+        return {}["nothing"]
+class Silent(BaseModel):
+    pass
+"""
+
+
+def own_run(folder: Path, entry: dict[str, object], *flags: str) -> list[str]:
+    (folder / "own_classes.py").write_text(OWN)
+    (folder / "raises_on_import.py").write_text("raise RuntimeError('import went wrong')")
+    (folder / "c.json").write_text(json.dumps({"model": {"mine": entry}, "data": {"ShapesBench": {}}}))
+    return ["--config", "c.json", "--limit", "2", "--work-dir", "out", *flags]
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected", "code"),
+    [
+        ({"class": "own_classes:NoLicence"}, "RuntimeError: no licence file (", 1),
+        ({"class": "own_classes:Raises", "answer": 1}, "own_classes.py, line 14, in generate_inner", 1),
+        ({"class": "raises_on_import:X"}, "raises_on_import.py, line 1, in <module>", 1),
+        ({"class": "own_classes:Says"}, "Says needs the key 'answer'", 2),
+        ({"class": "Qwen2VLChat"}, "Qwen2VLChat needs the key 'model_path'", 2),
+        ({"class": "own_classes:Silent"}, "must define generate_inner or generate_batch", 2),
+        ({"class": ":Says"}, "unknown model class ':Says'", 2),
+    ],
+)
+def test_a_class_of_ones_own_that_goes_wrong_is_told_by_its_line(
+    capsys: pytest.CaptureFixture[str], place: Workplace, entry: dict[str, object], expected: str, code: int
+) -> None:
+    told = fails(capsys, *own_run(place.folder, entry), code=code)
+    assert expected in told
+
+
+def test_verbose_shows_the_whole_traceback_of_a_class_of_ones_own(place: Workplace) -> None:
+    with pytest.raises(RuntimeError, match="no licence"):
+        main(own_run(place.folder, {"class": "own_classes:NoLicence"}, "--verbose"))
+
+
+@pytest.mark.parametrize("answer", [None, 3, ["A"], {"a": 1}])
+def test_an_answer_that_is_no_text_fails_its_sample(
+    capsys: pytest.CaptureFixture[str], place: Workplace, answer: object
+) -> None:
+    assert main(own_run(place.folder, {"class": "own_classes:Says", "answer": answer})) == 1
+    seen = capsys.readouterr()
+    assert "failed: 2 (index 1, 2) of 2 samples" in seen.out
+    journal = next(place.folder.glob("out/mine/T*/mine_ShapesBench.jsonl")).read_text()
+    assert f"answered with {type(answer).__name__} " in journal
+
+
+def test_an_error_of_the_package_itself_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def goes_wrong(arguments: object) -> int:
+        return int(parse.__name__)
+
+    goes_wrong.__code__ = goes_wrong.__code__.replace(co_filename=str(ROOT / "vlmeval" / "cli" / "main.py"))
+    monkeypatch.setattr("vlmeval.cli.main._command", goes_wrong)
+    with pytest.raises(ValueError, match="invalid literal"):
+        main(["--model", "M"])

@@ -75,6 +75,38 @@ def test_what_does_not_fit_says_what_would(capsys: pytest.CaptureFixture[str]) -
     assert "!" in out
 
 
+def test_what_the_rule_forbids_is_not_advised(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTO_SPLIT", "0")
+    model = ["--model", "Qwen2-VL-72B-Instruct", "--data", "MMBench_DEV_EN", "--image", "1024x768"]
+    two_small = planned(capsys, *model, "--cards", "2x24")["changes_that_would_fit"]
+    assert not any("4 bit" in line for line in two_small), "40 GiB of weights fit no single card of 24"
+    assert "one more card of 141 GiB" in two_small
+    three_large = planned(capsys, *model, "--cards", "3x80")["changes_that_would_fit"]
+    assert three_large[0].startswith("let it be split over all cards: AUTO_SPLIT=1")
+    assert "one more card of 8 GiB" not in three_large
+
+
+def test_a_split_that_would_only_fill_the_fullest_card_more_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "--model", "Qwen2-VL-7B-Instruct", "--cards", "24,1")
+    assert [card["index"] for card in found["replicas"][0]["cards"]] == [0]
+    assert "split over at least two cards" in found["reason"]
+    assert found["notes"][0].startswith("on 1 card all the same")
+
+
+def test_small_numbers_have_small_units(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--model", "Qwen2-VL-Tiny", "--cards", "2x0.02", "--reserve", "0")
+    assert " bytes in all" in out and "0.0 KiB" not in out
+    _, out, _ = run(capsys, "--model", "Qwen2-VL-Tiny", "--cards", "0.002", "--reserve", "0")
+    assert "0.0 GiB" not in out
+
+
+def test_advice_for_more_replicas_than_fit_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "--model", "Qwen2-VL-72B-Instruct", "--cards", "8x80", "--replicas", "8")
+    assert found["changes_that_would_fit"][0].startswith("let it be split over all cards")
+
+
 def test_the_changes_it_names_do_fit(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--model", "Qwen2-VL-7B-Instruct", "--data", "MMBench_DEV_EN"]
     found = planned(capsys, *command, "--cards", "2x24", "--batch-size", "32")
@@ -90,6 +122,11 @@ def test_the_changes_it_names_do_fit(capsys: pytest.CaptureFixture[str]) -> None
         (["--cards", "0x24"], "means no cards"),
         (["--cards", "2x24", "--replicas", "3"], "only 2 cards are visible"),
         (["--cards", "2x24", "--cards-per-replica", "4"], "only 2 cards are visible"),
+        (["--cards", "2x24", "--replicas", "2"], "--cards-per-replica 1 gives each one card"),
+        (["--cards", "2x24", "--reserve", "nan"], "--reserve nan is no number of GiB"),
+        (["--cards", "2x24", "--device-map", "m.json", "--cards-per-replica", "1"], "forbids --cards-per-replica"),
+        (["--cards", "2x24", "--device-map", "m.json", "--replicas", "2"], "forbids --replicas"),
+        (["--cards", "2x24", "--cpu-offload"], "--cpu-offload is a flag of run, not of plan"),
         (["--cards", "2x24", "--max-memory", "0:20"], "is not written card=GiB"),
         (["--cards", "2x24", "--image", "big"], "WIDTHxHEIGHT"),
         (["--cards", "2x24", "--batch-size", "0"], "no whole number from 1"),

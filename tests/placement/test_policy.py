@@ -145,6 +145,7 @@ def test_flags_overrule_the_rule() -> None:
     ("overrides", "told"),
     [
         ({"replicas": 3}, "only 2 cards are visible"),
+        ({"replicas": 3, "auto_split": True}, "only 2 cards are visible"),
         ({"cards_per_replica": 3}, "only 2 cards are visible"),
         ({"replicas": 0}, "at least 1"),
         ({"cards_per_replica": -1}, "at least 1"),

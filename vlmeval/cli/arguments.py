@@ -14,6 +14,26 @@ from vlmeval.errors import UnknownNameError, UsageError
 
 COMMANDS = ("run", "plan", "list", "score", "compare", "data")
 
+OF_OTHER_KITS = {
+    "--api-nproc": "--judge-parallel N is how many questions a judge is asked at once",
+    "--nproc": "--judge-parallel N is how many questions a judge is asked at once, --replicas N how many models answer",
+    "--retry": "a judge that does not reply is asked up to 6 times, and its replies are kept",
+    "--timeout": "how long a judge or a replica may be silent is not settable",
+    "--ignore": "a failed sample counts as wrong, is listed, and is tried again by the next run",
+    "--reuse-aux": "a judge's replies are always kept and used again",
+    "--key": "models behind an address are not evaluated here, only asked as a judge",
+    "--base-url": "models behind an address are not evaluated here, only asked as a judge (--judge-base-url)",
+    "--use-vllm": "models run through transformers, in batches (--batch-size)",
+    "--use-lmdeploy": "models run through transformers, in batches (--batch-size)",
+    "--use-verifier": "--judge NAME or --judge-model NAME reads what rules cannot",
+    "--tasks": "benchmarks are named with --data NAME [NAME ...]",
+    "--max-batch-size": "--batch-size auto takes as many prompts at once as memory lets fit",
+    "--device": "all visible cards are used; CUDA_VISIBLE_DEVICES chooses among them, and hides all when empty",
+    "--tensor-parallel-size": "layers are laid over cards; --cards-per-replica K says over how many",
+    "--log-samples": "every answer is always kept, in the run folder's journal",
+}
+"""Flags that users of VLMEvalKit and lmms-eval may try, and what there is instead."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ours: one line, nearest names, no usage block."""
@@ -42,7 +62,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         flag = unknown[0].split("=")[0]
+        if flag in OF_OTHER_KITS:
+            raise UsageError(f"unknown flag {flag!r}: {OF_OTHER_KITS[flag]}; see: run.py --help")
         known = command_parser(parser, options.command)._option_string_actions
+        if options.command != "run" and flag in command_parser(parser, "run")._option_string_actions:
+            raise UsageError(
+                f"{flag} is a flag of run, not of {options.command}; see: vlmeval {options.command} --help"
+            )
         raise UnknownNameError(
             "flag" if flag.startswith("-") else "argument", flag, [k for k in known if k[:2] == "--"]
         )
@@ -78,8 +104,12 @@ def build_parser() -> Parser:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to run")
-    what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="registered name, hub id or folder")
-    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="benchmark's name or a .tsv file")
+    what.add_argument(
+        "--model", nargs="+", action="extend", default=[], metavar="NAME", help="registered name, hub id or folder"
+    )
+    what.add_argument(
+        "--data", nargs="+", action="extend", default=[], metavar="NAME", help="benchmark's name or a .tsv file"
+    )
     what.add_argument("--config", metavar="FILE", help="JSON file with models and data")
     what.add_argument("--limit", type=int, metavar="N", help="only the first N rows of each benchmark")
     what.add_argument("--mode", default="all", metavar="{all,infer,eval}", help="answer and score, or one of them")
@@ -131,7 +161,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to plan")
     what.add_argument("--model", metavar="NAME", help="registered name, hub id or folder")
-    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="benchmarks it shall answer")
+    what.add_argument(
+        "--data", nargs="+", action="extend", default=[], metavar="NAME", help="benchmarks it shall answer"
+    )
     what.add_argument("--cards", default="auto", metavar="CARDS", help="auto, 8x24, 24,12,8 or H100:2,4090:1 (auto)")
     what.add_argument("--json", action="store_true", help="for programs")
 

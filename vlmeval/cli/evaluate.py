@@ -243,6 +243,11 @@ def _report(
         written = write_predictions(folder.path, folder.model, name, dataset.columns, work.samples, work.records, fmt)
         for line in written.notes:
             warn(line)
+        if config.limit and (more := len(read_journal(folder.journal_path(name))) - len(work.records)) > 0:
+            warn(
+                f"{name}: --limit {config.limit}: the result files leave out {more} answers that the journal has; "
+                "the same command without --limit puts them back"
+            )
         if config.mode == "infer" or not dataset.scorable:
             reason = dataset.why_not_scorable or "only inference was asked for"
             statuses[name] = DatasetStatus(status="not scored", prediction_file=written.path.name, skip_reason=reason)

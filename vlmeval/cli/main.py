@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from vlmeval.errors import MissingPackageError, VLMEvalError, printable
+from vlmeval.cli import own_code
+from vlmeval.errors import VLMEvalError, printable
 
 INTERRUPTED = 130
 NEEDED_PACKAGES = {
@@ -49,12 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VLMEvalError as error:
         print(f"vlmeval: error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in NEEDED_PACKAGES:
-            raise
-        print(f"vlmeval: error: {_not_installed(package)}", file=sys.stderr)
-        return MissingPackageError.exit_code
     except KeyboardInterrupt:
         if argv is None:
             # The process ends now, which can take seconds: one more Ctrl-C would only spoil its exit code.
@@ -65,6 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except own_code.ERRORS as error:
+        return _told_or_raised(error, arguments)
+
+
+def _told_or_raised(error: BaseException, arguments: Sequence[str]) -> int:
+    """One line for a package that is not installed and for an error in a class of the user's own."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    text = _not_installed(package) if package in NEEDED_PACKAGES else own_code.told(error)
+    if not text or "--verbose" in arguments:
+        raise error
+    more = "" if package in NEEDED_PACKAGES else "; the run command's --verbose shows the whole traceback"
+    print(f"vlmeval: error: {printable(text)}{more}", file=sys.stderr)
+    return VLMEvalError.exit_code
 
 
 def _not_installed(package: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 
 from vlmeval.errors import UsageError
@@ -15,6 +16,13 @@ GIB = 2**30
 
 def overrides(options: argparse.Namespace) -> Overrides:
     """What the flags and AUTO_SPLIT ask for. Raises UsageError."""
+    if options.reserve is not None and not math.isfinite(options.reserve):
+        raise UsageError(f"--reserve {options.reserve} is no number of GiB")
+    if options.device_map and (options.cards_per_replica is not None or (options.replicas or 1) > 1):
+        flag = "--cards-per-replica" if options.cards_per_replica is not None else "--replicas"
+        raise UsageError(
+            f"--device-map says where one copy of the model lies, and forbids {flag}; take one of them away"
+        )
     # Cards that are not there keep nothing for a driver.
     reserve_bytes = 0 if getattr(options, "simulate_cards", None) else RESERVE_BYTES
     return Overrides(

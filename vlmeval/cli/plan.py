@@ -34,7 +34,7 @@ def plan(options: argparse.Namespace) -> int:
     else:
         build = getattr(spec(), "_build_device_map", None)
         found = make_plan(model.profile, workload, cards, launch, asked, build)
-    changes = [] if found.fits else smallest_changes(model.profile, workload, cards, asked, found)
+    changes = [] if found.fits else smallest_changes(model.profile, workload, cards, asked, found, launch)
     if options.json:
         print(json.dumps(plan_json(spec.name, options.data, workload, found, changes, notes), indent=2))
     else:

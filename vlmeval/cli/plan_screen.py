@@ -54,7 +54,8 @@ def plan_lines(
 
 def _unit(plan: Plan) -> tuple[int, str]:
     """GiB, or MiB for cards of less (simulated ones)."""
-    largest = max(share.card.total_bytes for replica in plan.replicas for share in replica.cards)
+    shares = [share for replica in plan.replicas for share in replica.cards]
+    largest = max((share.card.total_bytes for share in shares if share.card.kind != "cpu"), default=GIB)
     return (GIB, "GiB") if largest >= GIB else (2**20, "MiB")
 
 
@@ -63,20 +64,20 @@ def _replica_lines(number: int, replica: Replica, count: int, unit_bytes: int) -
         yield f"replica {number}"
     for share in replica.cards:
         physical = f" [{share.card.physical}]" if share.card.physical else ""
-        name = f"{share.card.index}{physical} {share.card.name}"[: NAME_WIDTH - 1]
+        place = "" if share.card.kind == "cpu" else f"{share.card.index}{physical} "
+        name = f"{place}{share.card.name}"[: NAME_WIDTH - 1]
         numbers = (share.weight_bytes, share.kv_bytes, share.activation_bytes, share.reserve_bytes, _free(share))
         cells = _cells([f"{value / unit_bytes:.2f}" for value in numbers])
         yield f"{name:<{NAME_WIDTH}}{cells}{share.load:>7.0%}"
         yield f"  {bar(share)}  {_span(share)}"
     hops = f"{replica.hops} hop{'s' * (replica.hops != 1)}"
-    copies = (
-        f"{replica.token_copies} copies of {replica.token_bytes / 1024:.1f} KiB in all" if replica.hops else "no copies"
-    )
+    size = f"{replica.token_bytes / 1024:.1f} KiB" if replica.token_bytes >= 1024 else f"{replica.token_bytes} bytes"
+    copies = f"{replica.token_copies} copies of {size} in all" if replica.token_copies else "no copies"
     yield f"  {hops}, {copies} between cards for each new token"
 
 
 def _cells(texts: Sequence[str]) -> str:
-    return "".join(f"{text:>{width}}" for text, width in zip(texts, NUMBER_WIDTHS, strict=True))
+    return "".join(f" {text}".rjust(width) for text, width in zip(texts, NUMBER_WIDTHS, strict=True))
 
 
 def _span(share: CardPlan) -> str:

@@ -35,7 +35,9 @@ def add_judge(parser: argparse.ArgumentParser, key_values: Callable[[str], dict[
 def _add_score(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to score")
     what.add_argument("files", nargs="*", metavar="FILE", help="answers: columns index and prediction, or a run folder")
-    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="benchmark's name or a .tsv file")
+    what.add_argument(
+        "--data", nargs="+", action="extend", default=[], metavar="NAME", help="benchmark's name or a .tsv file"
+    )
     _add_config(what)
     what.add_argument("--limit", type=int, metavar="N", help="only the benchmark's first N rows, as in such a run")
     what.add_argument("--model", metavar="NAME", help="what to call who answered (from the file's name)")
@@ -60,7 +62,9 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "runs", nargs="*", metavar="RUN", help="two of: run folder, _score.json, journal, file of answers"
     )
-    what.add_argument("--data", nargs="+", default=[], metavar="NAME", help="benchmark, for answers not scored yet")
+    what.add_argument(
+        "--data", nargs="+", action="extend", default=[], metavar="NAME", help="benchmark, for answers not scored yet"
+    )
     _add_config(what)
     what.add_argument("--protocol", nargs="+", metavar="NAME", help="rules to compare by (all that both have)")
     how = parser.add_argument_group("how")

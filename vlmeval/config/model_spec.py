@@ -53,7 +53,7 @@ def load_model_class(class_path: str) -> type[BaseModel]:
     """The class a name of `MODEL_CLASSES` or a "package.module:Class" stands for. Raises ConfigError."""
     target = MODEL_CLASSES.get(class_path, class_path)
     module_name, _, class_name = target.partition(":")
-    if not class_name:
+    if not (module_name and class_name):
         raise UnknownNameError(
             "model class", class_path, MODEL_CLASSES, 'a class of your own is written "my_package.my_module:MyVLM"'
         )
@@ -62,6 +62,8 @@ def load_model_class(class_path: str) -> type[BaseModel]:
         raise ConfigError(f"{module_name} has no class {class_name!r}")
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         raise ConfigError(f"{target} is no subclass of vlmeval.vlm.base.BaseModel")
+    if found.generate_inner is BaseModel.generate_inner and found.generate_batch is BaseModel.generate_batch:
+        raise ConfigError(f"{target} must define generate_inner or generate_batch")
     return found
 
 
@@ -94,3 +96,7 @@ def check_arguments(cls: type, arguments: Mapping[str, Any], where: str) -> None
         if name not in known and name not in GENERATION_ARGUMENTS and not open_ended:
             error = UnknownNameError("key", name, known | GENERATION_ARGUMENTS)
             raise ConfigError(f"{where}: {error}")
+    for parameter in inspect.signature(cls).parameters.values():
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and parameter.default is parameter.empty and parameter.name not in arguments:
+            raise ConfigError(f"{where}: {cls.__name__} needs the key {parameter.name!r}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from vlmeval.config.model_spec import ModelSpec
 from vlmeval.config.supported import supported_VLM
-from vlmeval.errors import UnknownNameError, UsageError
+from vlmeval.errors import UnknownNameError, UsageError, several_names
 from vlmeval.vlm.checkpoint import read_config
 
 MODEL_TYPE_CLASSES: Mapping[str, str] = {
@@ -53,7 +53,8 @@ def resolve_model(
         return registered or _from_hub_id(name, revision, trusted)
     if name.startswith((".", "/", "~")):
         raise UsageError(f"model folder {name} does not exist (working folder: {os.getcwd()})")
-    raise UnknownNameError("model", name, known, "a hub id owner/name or a checkpoint folder works too")
+    hint = several_names(name) or "a hub id owner/name or a checkpoint folder works too"
+    raise UnknownNameError("model", name, known, hint)
 
 
 def _from_hub_id(name: str, revision: str | None, trusted: Collection[str]) -> ModelSpec:

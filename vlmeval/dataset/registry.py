@@ -35,7 +35,7 @@ from vlmeval.dataset.vqa import (
     VizWiz,
 )
 from vlmeval.dataset.yes_no import ImageYORNDataset
-from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError
+from vlmeval.errors import ConfigError, DatasetError, DownloadError, UnknownNameError, several_names
 
 dataset_classes: dict[str, type[Dataset]] = {
     kind.__name__: kind
@@ -208,7 +208,7 @@ def resolve_dataset(
     else:
         path = spec.path(root) if spec else root / f"{stem}.tsv"
         if spec is None and not path.is_file():
-            raise UnknownNameError("dataset", stem, dataset_names(root), _how_to_add(root))
+            raise UnknownNameError("dataset", stem, dataset_names(root), several_names(stem) or _how_to_add(root))
     if spec is None and not (class_name or scoring) and (specs := benchmarks_of_stem(stem)):
         plan = _planned(name or stem, path, root, specs[0], said)
         return replace(plan, notes=(taken_as(plan.name, BY_NAME, specs, plan.video),))

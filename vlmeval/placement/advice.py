@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from vlmeval.hardware import Card
+from vlmeval.errors import UsageError
+from vlmeval.hardware import Card, LaunchEnvironment
 from vlmeval.placement.cost_model import Workload, costs
 from vlmeval.placement.partition import can_hold
-from vlmeval.placement.policy import Overrides, Plan
+from vlmeval.placement.policy import Overrides, Plan, make_plan
 from vlmeval.placement.profile import ModelProfile
 
 CARD_SIZES_GIB = (8, 12, 16, 24, 32, 48, 80, 141)
@@ -20,23 +21,43 @@ Try = Callable[[Workload, Sequence[Card]], bool]
 
 
 def smallest_changes(
-    profile: ModelProfile, workload: Workload, cards: Sequence[Card], overrides: Overrides, plan: Plan
+    profile: ModelProfile,
+    workload: Workload,
+    cards: Sequence[Card],
+    overrides: Overrides,
+    plan: Plan,
+    launch: LaunchEnvironment | None = None,
 ) -> list[str]:
-    """One line for each kind of change that is enough by itself. Empty only if nothing is."""
+    """One line for each kind of change that is enough by itself, as the same flags and launch would plan it."""
 
-    def fits(work: Workload, over: Sequence[Card]) -> bool:
+    def could(work: Workload, over: Sequence[Card]) -> bool:
         free = (min(card.free_bytes, overrides.max_memory.get(card.index, card.free_bytes)) for card in over)
         capacities = [own - overrides.reserve_bytes for own in free if own > overrides.reserve_bytes]
         return can_hold([cost.load for cost in costs(profile, work)], capacities)
 
-    changes = [*_of_workload(workload, cards, fits), *_of_cards(workload, cards, fits)]
-    return [*changes, offload_line(plan)]
+    def fits(work: Workload, over: Sequence[Card]) -> bool:
+        if not could(work, over):
+            return False
+        try:
+            return make_plan(profile, work, over, launch, overrides).fits
+        except UsageError:  # e.g. a small card more makes the rule ask for two a replica, and --replicas for too many
+            return False
+
+    if could(workload, cards):
+        return [_of_rule(fits(workload, cards), launch), *_of_cards(workload, cards, fits), offload_line(plan)]
+    return [*_of_workload(workload, cards, fits), *_of_cards(workload, cards, fits), offload_line(plan)]
+
+
+def _of_rule(fits_unasked: bool, launch: LaunchEnvironment | None) -> str:
+    """What to let go of where all cards together would hold the model as it is."""
+    if fits_unasked:
+        return "let it be planned: without --device-map"
+    if launch is not None and launch.world_size > 1:
+        return "let it be split over all cards: plain python instead of torchrun"
+    return "let it be split over all cards: AUTO_SPLIT=1, without --cards-per-replica and --replicas"
 
 
 def _of_workload(workload: Workload, cards: Sequence[Card], fits: Try) -> Iterator[str]:
-    if fits(workload, cards):
-        yield "let it be split over all cards: AUTO_SPLIT=1, without --cards-per-replica and --replicas"
-        return
     share = 0.5
     while workload.vision_tokens and share >= FEWEST_IMAGE_SHARE:
         if fits(_smaller_images(workload, share), cards):
@@ -62,6 +83,8 @@ def _smaller_images(workload: Workload, share: float) -> Workload:
 
 
 def _of_cards(workload: Workload, cards: Sequence[Card], fits: Try) -> Iterator[str]:
+    if fits(workload, cards):
+        return
     for gib in CARD_SIZES_GIB:
         one_more = Card(
             index=max(card.index for card in cards) + 1,
@@ -86,7 +109,8 @@ def offload_line(plan: Plan) -> str:
     first = plan.replicas[0]
     over = sum(max(0, share.peak_bytes - share.capacity_bytes) for share in first.cards)
     seconds = over / HOST_BYTES_PER_S
+    size = f"{over / 2**30:.1f} GiB" if over >= 2**30 / 10 else f"{over / 2**20:.1f} MiB"
     return (
-        f"--cpu-offload: {over / 2**30:.1f} GiB stay in host memory and the CPU computes them, at best {seconds:.1f} s "
+        f"--cpu-offload: {size} stay in host memory and the CPU computes them, at best {seconds:.1f} s "
         f"a token where it reads {HOST_BYTES_PER_S / 1e9:.0f} GB/s"
     )

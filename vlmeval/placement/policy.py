@@ -93,7 +93,7 @@ def split_rule(cards: Sequence[Card], launch: LaunchEnvironment, overrides: Over
         return Rule(least=1, most=1, reason="AUTO_SPLIT=0 forbids to split")
     if overrides.auto_split:
         if overrides.replicas is not None:
-            each = count // overrides.replicas
+            each = max(1, count // overrides.replicas)
             return Rule(least=each, most=each, reason=f"AUTO_SPLIT=1, --replicas {overrides.replicas}")
         return Rule(least=count, most=count, reason="AUTO_SPLIT=1 splits over all visible cards")
     if launch.world_size > 1:
@@ -143,8 +143,13 @@ def make_plan(
         overrides = replace(overrides, cards_per_replica=None, auto_split=len(own) > 1)
     rule = split_rule(own, launch, overrides)
     if overrides.replicas is not None and overrides.replicas * rule.least > len(own):
-        each = f" of {rule.least} cards" if rule.least > 1 else ""
-        raise UsageError(f"--replicas {overrides.replicas}{each}: {_visible(len(own))}")
+        each, hint = "", ""
+        if rule.least > 1:
+            each = f" of {rule.least} cards"
+            hint = (
+                f" ({rule.reason}); --cards-per-replica 1 gives each one card" if overrides.replicas <= len(own) else ""
+            )
+        raise UsageError(f"--replicas {overrides.replicas}{each}: {_visible(len(own))}{hint}")
     layout = Layout(profile, workload, overrides.reserve_bytes)
     lay = functools.partial(_lay, layout, build or lay_over)
     replicas = _replicas(lay, own, rule, overrides)
@@ -155,7 +160,7 @@ def make_plan(
         split=any(len(replica.cards) > 1 for replica in replicas),
         reason=rule.reason,
     )
-    return replace(plan, notes=tuple(_notes(plan, lay, own, overrides)))
+    return replace(plan, notes=tuple(_notes(plan, lay, own, rule, overrides)))
 
 
 def _lay(layout: Layout, build: BuildDeviceMap, cards: Sequence[Card]) -> Replica:
@@ -223,7 +228,11 @@ def _fewest_cards(lay: Lay, left: Sequence[Card], least: int, most: int) -> Repl
     return best
 
 
-def _notes(plan: Plan, lay: Lay, cards: Sequence[Card], overrides: Overrides) -> Iterator[str]:
+def _notes(plan: Plan, lay: Lay, cards: Sequence[Card], rule: Rule, overrides: Overrides) -> Iterator[str]:
+    fewest = min(len(replica.cards) for replica in plan.replicas)
+    if fewest < rule.least:
+        counted = "1 card" if fewest == 1 else f"{fewest} cards"
+        yield f"on {counted} all the same: a block on any other card would only make the fullest card fuller"
     if plan.split and overrides.auto_split is None:
         alone = {card.index: lay([card]).worst for card in cards}
         yield from _gain_of_not_splitting({index: worst for index, worst in alone.items() if worst <= FULL}, plan)

@@ -157,7 +157,7 @@ class CardPlanning(MakesRoom):
         if weights_fit and overrides.auto_split is not False:
             self.note_placement(f"the worst prompt does not fit, and will fail with out of memory: {told}")
             return plan
-        changes = smallest_changes(profile, workload, cards, overrides, plan)
+        changes = smallest_changes(profile, workload, cards, overrides, plan, self._launch())
         raise PlacementError(
             f"the model does not fit: {told} ({plan.reason}). Any one of these is enough: {'; '.join(changes)}"
         )
@@ -219,9 +219,10 @@ def misfits(plan: Plan) -> Iterator[str]:
     """Each card that is too small, with its numbers."""
     for share in (share for replica in plan.replicas for share in replica.cards if share.load > 1):
         span = share.blocks[0] if len(share.blocks) == 1 else f"{share.blocks[0]} to {share.blocks[-1]}"
+        size, unit = (GIB, "GiB") if share.card.total_bytes >= GIB else (2**20, "MiB")
         yield (
-            f"card {share.card.index} ({share.card.name}) needs {share.peak_bytes / GIB:.2f} GiB for {span}, and has "
-            f"{share.capacity_bytes / GIB:.2f} GiB after the reserve"
+            f"card {share.card.index} ({share.card.name}) needs {share.peak_bytes / size:.2f} {unit} for {span}, and "
+            f"has {share.capacity_bytes / size:.2f} {unit} after the reserve"
         )
 
 
