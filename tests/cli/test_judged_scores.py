@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Workplace, png
+from tests.cli.conftest import ROOT, Workplace, png
 from tests.cli.scored_answers import answers, benchmark, right, score_content, vlmeval
+from tests.cli.terminal import run_in_terminal
 from tests.judging.judge_server import JudgeServer, judge_server, rubbish, status
 
 KEY = "sk-verysecret-0123456789"
@@ -154,6 +156,21 @@ def test_a_model_of_ours_can_be_the_judge(tmp_path: Path, capsys: pytest.Capture
     assert content["protocols"]["exact"]["judge"] == "Qwen2-VL-Tiny, options v1"
     assert any("asked about 1 of 12 rows" in note for note in content["protocols"]["exact"]["notes"])
     assert list((tmp_path / "cache" / "judge").glob("Qwen2-VL-Tiny.jsonl"))
+
+
+def test_a_judge_of_ours_has_its_weights_before_the_live_view_is_drawn(tmp_path: Path) -> None:
+    place = Workplace(tmp_path)
+    file = answers(tmp_path / "m.csv", {**right(), 4: UNREADABLE[4]})
+    command = ["score", str(file), "--data", str(benchmark(tmp_path)), "--judge-model", "Qwen2-VL-Tiny"]
+    environ = {**place.environment, "TERM": "xterm-256color"}
+    code, screen, written = run_in_terminal([sys.executable, str(ROOT / "run.py"), *command], tmp_path, environ)
+    shown = "\n".join(screen.rows)
+    assert code == 0, shown
+    view_begins = written.find("\x1b[?25")
+    assert 0 <= written.rfind("Loading weights") < view_begins < written.find("judging Toy"), shown
+    assert written.count("ready in") == 1 and "Qwen2-VL-Tiny ready in" in shown, "said once, not for each protocol"
+    again, _, written = run_in_terminal([sys.executable, str(ROOT / "run.py"), *command], tmp_path, environ)
+    assert again == 0 and "Loading weights" not in written, "all replies are in the cache"
 
 
 def test_a_run_asks_the_judge_after_the_answers_and_keeps_them_if_it_is_down(

@@ -47,6 +47,7 @@ def test_two_replicas_of_the_tiny_checkpoint_are_shown_and_leave_a_clean_termina
     now_gib, peak_gib, plan = next(line for name, line in seen.items() if name.endswith("cpu answering")).split()[-3:]
     assert 0 < float(now_gib) <= float(peak_gib) < 64 and plan == "-"
     assert_clean(screen)
+    assert [line for line in screen.rows if re.match(r"replica \d is ready$", line.rstrip())]
     assert [line for line in screen.rows if line.startswith("ShapesBench  96/96 (100 %)") and "took" in line]
 
 

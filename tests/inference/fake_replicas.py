@@ -52,6 +52,7 @@ class Notes:
         self.records: dict[int, Prediction] = {}
         self.twice: list[int] = []
         self.failed: dict[int, GivenUp] = {}
+        self.turns: dict[int, Mapping[str, Any]] = {}
         self.lines: list[str] = []
         self.stamps: dict[str, Mapping[str, Any]] = {}
         self.finished_pieces: list[Piece] = []
@@ -61,6 +62,12 @@ class Notes:
         if row in self.records:
             self.twice.append(row)
         self.records[row] = prediction
+
+    def turned(self, dataset: int, row: int, said: Mapping[str, Any]) -> None:
+        self.turns[row] = said
+
+    def said(self, piece: Piece) -> Mapping[int, Mapping[str, Any]]:
+        return {row: self.turns[row] for row in piece.rows if row in self.turns}
 
     def given_up(self, row: GivenUp) -> None:
         self.failed[row.row] = row

@@ -255,6 +255,38 @@ def test_a_surer_answer_settles_those_before_it() -> None:
         assert list(notes.records) == [0, 1, 2]
 
 
+def test_turns_of_a_replica_that_dies_go_to_the_next_with_the_piece() -> None:
+    said = {"fingerprint": "f", "answers": [{"text": "one"}], "seconds": 0.5}
+    pieces: list[dict[str, Any]] = []
+
+    def life(at: Desk, *, dies: bool) -> None:
+        connection = greet(at.address, 0)
+        for message in connection.messages():
+            if message["type"] == "stop":
+                break
+            if message["type"] == "piece":
+                pieces.append(dict(message))
+                row = message["rows"][0]
+                for about in (row, 77):  # nobody was asked about row 77
+                    connection.send({"type": "turn", "dataset": 0, "row": about, "said": said})
+                if dies:
+                    break
+                connection.send({"type": "answer", "dataset": 0, "row": row, "prediction": record(row)})
+        connection.close()
+
+    def lives() -> None:
+        life(at, dies=True)
+        life(at, dies=False)
+
+    with desk(1) as at:
+        replica = threading.Thread(target=lives)
+        replica.start()
+        notes = at.serve(work(1))
+        replica.join()
+    assert [piece.get("said") for piece in pieces] == [None, {"0": said}]
+    assert list(notes.turns) == [0] and list(notes.records) == [0]
+
+
 def test_one_that_is_free_is_given_what_a_busy_one_has_in_hand() -> None:
     with desk(2) as at:
         # The first takes two pieces at once, and needs far longer for one than was thought.

@@ -55,6 +55,19 @@ def test_as_many_as_the_plan_says_fit_and_not_one_more(cards: str, monkeypatch: 
     assert model.batch_load(worst, limit) <= FILL < model.batch_load(worst, limit + 1)
 
 
+def test_features_that_may_be_kept_are_counted_where_the_vision_side_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = full_size(monkeypatch, "2x12")
+    worst, plan = asked(model, 1000, 1000), model.plan()
+    assert plan is not None and model.planned
+    (replica,) = plan.replicas
+    counted = dict(model._taken(replica, worst, 4, 1, 2**20))
+    plain = dict(model._taken(replica, worst, 4, 1, 0))
+    more = {share.card.place: counted[share] - plain[share] for share in plain}
+    (holder,) = {place for module, place in replica.device_map.items() if "merger" in module}
+    assert more == {place: 2**20 * (place == holder) for place in more} and len(more) == 2
+    assert model.most_kept_bytes() == round(0.01 * min(card.free_bytes for card in model.replica_cards()))
+
+
 def test_larger_images_mean_fewer_prompts_and_larger_cards_more(monkeypatch: pytest.MonkeyPatch) -> None:
     small = full_size(monkeypatch, "24")
     limits = [small.batch_limit(asked(small, side, side)) for side in (100, 400, 1000)]

@@ -16,7 +16,7 @@ from vlmeval.inference.answering import Request, answer, answer_together
 from vlmeval.inference.fingerprint import prompt_fingerprint
 from vlmeval.inference.journal import Journal, read_journal
 from vlmeval.placement.simulate.machine import simulated_machine
-from vlmeval.types import Message, Sample, Task, TextPart
+from vlmeval.types import Message, Prediction, Sample, Task, TextPart
 from vlmeval.vlm.auto import AutoVLM
 from vlmeval.vlm.internvl2 import _in_place
 from vlmeval.vlm.internvl2_templates import TEMPLATES
@@ -55,7 +55,8 @@ def requests(messages: Sequence[list[Message]]) -> list[Request]:
 def answers(model: TransformersModel, messages: Sequence[list[Message]], at_once: int) -> dict[Any, str]:
     asked = requests(messages)
     parts = [asked[start : start + at_once] for start in range(0, len(asked), at_once)]
-    found = [prediction for part in parts for prediction in answer_together(model, MT, part, 0)]
+    outcomes = [outcome for part in parts for outcome in answer_together(model, MT, part, 0)]
+    found = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     assert [prediction.error for prediction in found if prediction.status == "failed"] == []
     return {prediction.index: prediction.prediction for prediction in found}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from PIL import Image
 from vlmeval.config import supported_VLM
 from vlmeval.errors import ModelError, PlacementError, UsageError
 from vlmeval.hardware import Card, parse_cards
+from vlmeval.images import ImageSource
 from vlmeval.placement.cost_model import Workload
 from vlmeval.placement.policy import Overrides
 from vlmeval.placement.simulate.ledger import CardLedger
@@ -93,6 +95,32 @@ def test_what_each_card_holds_is_told_beside_its_plan_and_asking_plans_nothing(t
     assert [one.now_bytes for one in held] == [two_cards.live_bytes[0], two_cards.live_bytes[1]]
     for one, card in zip(held, model.stamp()["plan"], strict=True):
         assert (one.planned_bytes, one.peak_bytes) == (card["planned_peak_bytes"], card["measured_peak_bytes"])
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_features_kept_from_earlier_images_are_reckoned_on_the_card_they_lie_on(
+    name: str, two_cards: CardLedger
+) -> None:
+    model = make(name)
+
+    def fullness() -> list[float]:
+        return [card["measured_peak_bytes"] / card["batch_peak_bytes"] for card in model.stamp()["plan"]]
+
+    upright = Image.linear_gradient("L").convert("RGB").resize((160, 128))
+    turned = [upright.rotate(degrees) for degrees in range(12)]
+    model.generate_batch([_about(turned[0])])
+    first = fullness()
+    for image in turned[1:]:
+        model.generate_batch([_about(image)])
+    assert model.kept_bytes() > 0.02 * min(card["batch_peak_bytes"] for card in model.stamp()["plan"])
+    assert all(now <= max(1.0, before) + 0.01 for now, before in zip(fullness(), first, strict=True))
+
+
+def _about(image: Image.Image) -> list[Message]:
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    source = ImageSource(digest=str(hash(data.getvalue())), name="turned", read=data.getvalue)
+    return [{"type": "image", "value": source}, PROMPT[1]]
 
 
 def test_a_batch_is_held_against_what_it_was_reckoned_to_take(two_cards: CardLedger) -> None:

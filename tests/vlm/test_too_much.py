@@ -42,7 +42,7 @@ def ask(count: int, side: int = 84, words: int = 1) -> list[Request]:
 def answers(model: TransformersModel, batch: Sequence[Request]) -> list[Prediction]:
     parts = begin(model, TASK, batch)
     found = [own for part in parts for own in answer_together(model, TASK, part.batch, 0, part.answers)]
-    return sorted(found, key=lambda own: int(own.index))
+    return sorted((own for own in found if isinstance(own, Prediction)), key=lambda own: int(own.index))
 
 
 def texts(found: Sequence[Prediction]) -> list[str]:

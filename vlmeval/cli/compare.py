@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vlmeval.cli.configured import plans_of
 from vlmeval.cli.score import Scored, answer_file, score_file
 from vlmeval.cli.screen import say
-from vlmeval.dataset.registry import open_dataset
 from vlmeval.errors import DatasetError, UsageError
 from vlmeval.report.comparison import print_comparison, write_rows
 from vlmeval.report.read_score import ProtocolScore, SampleGroups, ScoreFile, read_score_file, score_file_of
@@ -70,11 +70,12 @@ def _score_files(path: Path, options: argparse.Namespace) -> dict[str, ScoreFile
     elif path.suffix == ".json" and _is_score_file(path):
         file = read_score_file(path)
         return {file.dataset: file}
-    if not wanted:
+    plans = plans_of(wanted, options.config)
+    if not plans:
         raise UsageError(f"{path} has no scores yet: add --data NAME, the benchmark it answers")
     protocols = tuple(options.protocol or PROTOCOLS)
     scored = []
-    for dataset in map(open_dataset, wanted):
+    for dataset in (plan.open() for plan in plans):
         scored.append(score_file(answer_file(path, dataset), dataset, protocols, "refuse", None, options.seed))
     return {one.dataset.name: _as_file(one, str(path)) for one in scored}
 

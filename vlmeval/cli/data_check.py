@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+from vlmeval.cli.configured import plans_of
 from vlmeval.cli.screen import say
 from vlmeval.dataset.base import Dataset
 from vlmeval.dataset.doctor import FEW, Examined, Finding, examine, option_columns, with_answers_from, with_options_from
@@ -16,7 +18,7 @@ from vlmeval.dataset.doctor_turns import turn_findings
 from vlmeval.dataset.doctor_videos import video_findings, with_choices
 from vlmeval.dataset.multi_turn import holds_conversations
 from vlmeval.dataset.progress import BytesProgress
-from vlmeval.dataset.registry import DatasetPlan, resolve_dataset
+from vlmeval.dataset.registry import DatasetPlan
 from vlmeval.dataset.row_images import image_folder
 from vlmeval.dataset.video import VideoMCQDataset
 from vlmeval.errors import DatasetError, UnknownNameError, UsageError
@@ -27,9 +29,9 @@ def data(options: argparse.Namespace) -> int:
     """Returns 1 if a benchmark has an error, else 0."""
     if options.what != "check":
         raise UnknownNameError("data command", options.what, ("check",), "known: check")
-    if not options.names:
+    plans = plans_of(options.names, options.config)
+    if not plans:
         raise UsageError("no benchmark named: vlmeval data check NAME or a .tsv file; see: vlmeval list datasets")
-    plans = [resolve_dataset(name) for name in options.names]
     reports = [(plan, _findings(plan)) for plan in plans]
     if options.json:
         content = [
@@ -46,6 +48,8 @@ def data(options: argparse.Namespace) -> int:
 def _findings(plan: DatasetPlan) -> list[Finding]:
     if plan.fetch and not plan.on_disk:
         plan.open()  # fetches it, or says why it cannot be had
+    with contextlib.suppress(DatasetError):  # told below, with everything else that is wrong
+        plan = plan.recognised()
     progress = BytesProgress(f"reading {plan.path.name}", plan.path.stat().st_size if plan.on_disk else None)
     known = plan.dataset_class or Dataset
     try:

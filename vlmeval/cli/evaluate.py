@@ -12,6 +12,7 @@ from typing import Any
 from vlmeval.cli.judging import score_with
 from vlmeval.cli.own_process import OwnProcess
 from vlmeval.cli.placing import say_peaks, say_placed, show_plan
+from vlmeval.cli.recorder import opened_turns
 from vlmeval.cli.replicas import Crew
 from vlmeval.cli.screen import say, warn
 from vlmeval.cli.submitting import kind_for, submit
@@ -23,6 +24,7 @@ from vlmeval.inference.answering import Request, answer, finished, requests
 from vlmeval.inference.journal import Journal, read_journal
 from vlmeval.inference.ladder import climbed
 from vlmeval.inference.run_folder import RunFolder, open_run_folder
+from vlmeval.inference.turns import Said, forget_turns
 from vlmeval.inference.versions import versions
 from vlmeval.judging.judge import Judge
 from vlmeval.report.live import duration
@@ -197,17 +199,18 @@ def _infer(model: BaseModel, number: int, work: Work, folder: RunFolder, config:
     model.load()
     say_placed(model)
     say("answers", f"{name}: {len(pending)} to go; model ready in {duration(time.monotonic() - started)}")
-    with Journal(folder.journal_path(name)) as journal:
+    with Journal(folder.journal_path(name)) as journal, opened_turns(folder, work) as turns:
         own.loaded()
         answer(
             model,
             work.dataset.task,
-            pending,
+            turns.resumed(pending),
             journal,
             batch_size=config.batch_size,
             seed=config.seed,
             on_finished=lambda prediction: own.answered(number, prediction, verbose=config.verbose),
             on_begun=lambda batch, left: own.begun(number, batch, left),
+            on_turn=lambda request: turns.add(request.sample.index, Said.of(request)),
         )
     own.ended(number)
     return _reread(work, folder)
@@ -215,7 +218,10 @@ def _infer(model: BaseModel, number: int, work: Work, folder: RunFolder, config:
 
 def _reread(work: Work, folder: RunFolder) -> Work:
     records = finished(work.requests, read_journal(folder.journal_path(work.dataset.name)))
-    return replace(work, records=records)
+    work = replace(work, records=records)
+    if not work.pending:
+        forget_turns(folder.turns_path(work.dataset.name))
+    return work
 
 
 def _report(

@@ -21,7 +21,7 @@ from vlmeval.judging.judge import Asker, Judge, Judged, Question
 from vlmeval.judging.local import LocalJudge
 from vlmeval.judging.replies import ReplyCache, cache_path
 from vlmeval.judging.settings import JudgeSettings, judge_settings
-from vlmeval.report.live import BenchmarkView
+from vlmeval.report.live import BenchmarkView, duration
 from vlmeval.scoring import judge_options
 from vlmeval.scoring.judge_options import shortened
 from vlmeval.scoring.judged import JudgedRule, Verdict, judged_rule
@@ -160,6 +160,10 @@ def _answered(dataset: Dataset, predictions: Mapping[Index, Prediction]) -> Iter
 def _ask(judge: Judge, questions: list[Question[T]], what: str) -> Judged[T]:
     if not questions:
         return judge.ask_all(questions)
+    # Before there is a live view: libraries draw bars of their own while weights are read.
+    started = time.monotonic()
+    if judge.get_ready_for(questions):
+        say("judge", f"{judge.name} ready in {duration(time.monotonic() - started)}")
     total = len(questions)
     with Progress(LiveState("", {0: BenchmarkView(name=f"judging {what}", total=total, done=0)})) as progress:
         progress.start_clock()

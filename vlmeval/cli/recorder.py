@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmeval.cli.live_state import LiveState
 from vlmeval.cli.progress import Progress
+from vlmeval.cli.ready_lines import ReadyLines
 from vlmeval.cli.replica_stamps import ReplicaStamps
 from vlmeval.cli.screen import say
 from vlmeval.config import RunConfig
@@ -18,8 +20,9 @@ from vlmeval.inference.journal import Journal
 from vlmeval.inference.pieces import cost
 from vlmeval.inference.queue import GivenUp, Piece, Waiting
 from vlmeval.inference.roll import ReplicaState
+from vlmeval.inference.turns import Said, TurnJournal
 from vlmeval.report.live import BenchmarkView
-from vlmeval.types import Prediction
+from vlmeval.types import Index, Prediction
 from vlmeval.vlm.base import BaseModel
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ class Recorder:
         self._config = config
         self._open = ExitStack()
         self._journals: dict[int, Journal] = {}
-        self._is_ready = False
+        self._turns: dict[int, TurnJournal] = {}
+        self._ready_lines = ReadyLines()
         self._stamps = ReplicaStamps()
         self._pending = {number: work.pending for number, work in enumerate(works)}
 
@@ -46,6 +50,7 @@ class Recorder:
                 if pending:
                     path = self._folder.journal_path(self._works[number].dataset.name)
                     self._journals[number] = stack.enter_context(Journal(path))
+                    self._turns[number] = stack.enter_context(opened_turns(self._folder, self._works[number]))
             state = LiveState(self._folder.model, unfinished(self._works))
             self._progress = stack.enter_context(Progress(state))
             self._open = stack.pop_all()
@@ -89,12 +94,7 @@ class Recorder:
 
     def answered(self, dataset: int, row: int, prediction: Prediction) -> None:
         """Into the journal, and one more for who is watching. Raises DatasetError for another prompt's answer."""
-        request = self._works[dataset].requests[row]
-        if (prediction.index, prediction.fingerprint) != (request.sample.index, request.fingerprint):
-            raise DatasetError(
-                f"{self.name(dataset, row)}: a replica answered another prompt; the benchmark's file or an image has "
-                "changed since the run was started, start it again"
-            )
+        self._check(dataset, row, prediction.index, prediction.fingerprint)
         self._journals[dataset].append(prediction)
         failure = f"{self._short_name(dataset, row)} failed: {prediction.error}"
         self._progress.answered(dataset, failure if prediction.status == "failed" else "")
@@ -102,6 +102,26 @@ class Recorder:
             self._progress.print(failure)
         elif self._config.verbose:
             self._progress.print(f"{self._short_name(dataset, row)}: {prediction.prediction!r}")
+
+    def _check(self, dataset: int, row: int, index: Index, fingerprint: str) -> None:
+        request = self._works[dataset].requests[row]
+        if (index, fingerprint) != (request.sample.index, request.fingerprint):
+            raise DatasetError(
+                f"{self.name(dataset, row)}: a replica answered another prompt; the benchmark's file or an image has "
+                "changed since the run was started, start it again"
+            )
+
+    def turned(self, dataset: int, row: int, said: Mapping[str, Any]) -> None:
+        """Beside the journal. Raises DatasetError for another prompt's answers."""
+        request, found = self._works[dataset].requests[row], Said.of_words(said)
+        self._check(dataset, row, request.sample.index, found.fingerprint)
+        self._turns[dataset].add(request.sample.index, found)
+
+    def said(self, piece: Piece) -> Mapping[int, Mapping[str, Any]]:
+        """What is there of its conversations."""
+        turns, asked = self._turns[piece.dataset], self._works[piece.dataset].requests
+        found = {row: turns.said(asked[row]) for row in piece.rows}
+        return {row: said.words for row, said in found.items() if said.answers}
 
     def given_up(self, row: GivenUp) -> None:
         """Failed, with what it did."""
@@ -120,12 +140,14 @@ class Recorder:
         return full if len(self._journals) > 1 else full.partition(" of ")[0]
 
     def ready(self, replica: str) -> None:
-        """The first one is worth a line."""
+        """The first one is worth a line; the others are counted."""
         self._stamps.begins(replica)
-        if not self._is_ready:
-            self._is_ready = True
-            self._progress.start_clock()
-            self._progress.print(f"{replica} is ready")
+        self._progress.start_clock()
+        self._say(self._ready_lines.ready(replica, time.monotonic()))
+
+    def _say(self, line: str) -> None:
+        if line:
+            self._progress.print(line)
 
     def stamped(self, replica: str, stamp: Mapping[str, Any]) -> None:
         """Kept for the run's record."""
@@ -137,11 +159,22 @@ class Recorder:
 
     def watch(self, replicas: Sequence[ReplicaState], waiting: Mapping[int, Waiting]) -> None:
         """For who is watching."""
+        self._say(self._ready_lines.watch(replicas, time.monotonic()))
         self._progress.watch(replicas, waiting)
 
     def say(self, line: str) -> None:
         """Above the view."""
         self._progress.print(line)
+
+
+def opened_turns(folder: RunFolder, work: Work) -> TurnJournal:
+    """The turns of a benchmark's conversations; those that are under way are told."""
+    turns = TurnJournal(folder.turns_path(work.dataset.name))
+    under_way = sum(bool(turns.said(request).answers) for request in work.pending)
+    if under_way:
+        told = "conversation goes on where it was" if under_way == 1 else "conversations go on where they were"
+        say("answers", f"{work.dataset.name}: {under_way} {told}")
+    return turns
 
 
 def unfinished(works: Sequence[Work]) -> dict[int, BenchmarkView]:

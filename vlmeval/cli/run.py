@@ -15,8 +15,8 @@ from vlmeval.cli.placement_flags import overrides
 from vlmeval.cli.screen import say, warn
 from vlmeval.config import ConfigFile, ModelSpec, RunConfig, read_config_file, resolve_model
 from vlmeval.dataset.base import Dataset
-from vlmeval.dataset.config_entry import resolve_config
-from vlmeval.dataset.registry import DatasetPlan, resolve_dataset
+from vlmeval.dataset.config_entry import resolve_among
+from vlmeval.dataset.registry import DatasetPlan
 from vlmeval.errors import PlacementError, UnknownNameError, UsageError
 from vlmeval.hardware import LaunchEnvironment, check_launch, launch_environment, parse_cards, visible_names
 from vlmeval.placement.device_map import load_device_map
@@ -60,7 +60,7 @@ def _prepared(config: RunConfig, launched: LaunchEnvironment) -> int:
     models = [spec() for spec in config.models]
     for model in models:
         model.check()
-    plans = [_plan(name, config.dataset_settings) for name in config.datasets]
+    plans = resolve_among(config.datasets, config.dataset_settings)
     _check_writable(config.work_dir)
     # Not before: a mistake in the command is told sooner without what answers and scores.
     from vlmeval.cli.replicas import Crew, serve_rank
@@ -229,7 +229,3 @@ def _check_writable(work_dir: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise storage_error(work_dir, error) from error
-
-
-def _plan(name: str, settings: Mapping[str, Mapping[str, Any]]) -> DatasetPlan:
-    return resolve_config(name, settings[name]) if name in settings else resolve_dataset(name)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from vlmeval.answers.agreement import check_agreement
 from vlmeval.answers.reader import Answers, Repeated, read_answers, repeated_choice
+from vlmeval.cli.configured import plans_of
 from vlmeval.cli.judging import make_judge, score_with, settings_from
 from vlmeval.cli.screen import say, warn
 from vlmeval.cli.submitting import kind_for, submit
 from vlmeval.dataset.base import Dataset
-from vlmeval.dataset.registry import open_dataset
+from vlmeval.dataset.registry import DatasetPlan
 from vlmeval.errors import DatasetError, UsageError
 from vlmeval.judging.judge import Judge
 from vlmeval.report.result_files import file_prefix, write_predictions, write_score_files
@@ -49,7 +50,8 @@ class Scored:
 
 def score(options: argparse.Namespace) -> int:
     """Score every file on every benchmark asked for, write the result files, print the table."""
-    _check(options)
+    plans = plans_of(options.data, options.config)
+    _check(options, plans)
     protocols = tuple(dict.fromkeys(find_protocol(name).name for name in options.protocol))
     repeated = repeated_choice(options.repeated)
     predictions, note = prediction_format(options.format)
@@ -59,7 +61,7 @@ def score(options: argparse.Namespace) -> int:
     settings = settings_from(options)
     judge = make_judge(settings) if settings else None
     runs = []
-    for dataset in (open_dataset(name) for name in options.data):
+    for dataset in (plan.open() for plan in plans):
         dataset = dataset.head(options.limit)
         dataset = dataset.with_judge() if judge else dataset
         for note in dataset.notes:
@@ -88,10 +90,10 @@ def _submit(
     submit(folder, model, dataset, answers.predictions, kind, protocol)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace, plans: Sequence[DatasetPlan]) -> None:
     if not options.files:
         raise UsageError("no answers named: vlmeval score FILE --data NAME; see: vlmeval score --help")
-    if not options.data:
+    if not plans:
         raise UsageError("no benchmark named: add --data NAME or a .tsv file; see: vlmeval list datasets")
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit {options.limit} must be at least 1")

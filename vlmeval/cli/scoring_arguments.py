@@ -38,6 +38,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--data", nargs="+", action="extend", default=[], metavar="NAME", help="benchmark's name or a .tsv file"
     )
+    _add_config(what)
     what.add_argument("--limit", type=int, metavar="N", help="only the benchmark's first N rows, as in such a run")
     what.add_argument("--model", metavar="NAME", help="what to call who answered (from the file's name)")
     how = parser.add_argument_group("how")
@@ -64,6 +65,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--data", nargs="+", action="extend", default=[], metavar="NAME", help="benchmark, for answers not scored yet"
     )
+    _add_config(what)
     what.add_argument("--protocol", nargs="+", metavar="NAME", help="rules to compare by (all that both have)")
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -78,5 +80,10 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "what", metavar="check", help="columns, images, answers, circular groups, leaks, losses by protocol"
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmark's name or a .tsv file")
+    _add_config(parser)
     parser.add_argument("--all", action="store_true", help="name every row, not the first five")
     parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_config(where: argparse._ActionsContainer) -> None:
+    where.add_argument("--config", metavar="FILE", help="JSON file with data, as for run: these names, else all of it")

@@ -9,7 +9,7 @@ config_file.py  --config files
 run_config.py   the settings of one run
 """
 
-from vlmeval.config.config_file import ConfigFile, read_config_file
+from vlmeval.config.config_file import ConfigFile, read_config_datasets, read_config_file
 from vlmeval.config.model_spec import MODEL_CLASSES, ModelSpec, load_model_class
 from vlmeval.config.resolving import MODEL_TYPE_CLASSES, resolve_model
 from vlmeval.config.run_config import RunConfig
@@ -23,6 +23,7 @@ __all__ = [
     "ModelSpec",
     "RunConfig",
     "load_model_class",
+    "read_config_datasets",
     "read_config_file",
     "resolve_model",
     "supported_VLM",

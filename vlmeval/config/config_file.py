@@ -28,6 +28,23 @@ def read_config_file(path: Path) -> ConfigFile:
 
     Raises ConfigError naming the file, the place in it and the nearest valid names.
     """
+    data = _read_object(path)
+    for folder in (str(path.parent.resolve()), os.getcwd()):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    models = {name: _model_entry(path, name, entry) for name, entry in _entries(path, data, "model")}
+    return ConfigFile(models=models, datasets=dict(_entries(path, data, "data")))
+
+
+def read_config_datasets(path: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The "data" of a JSON config, for what runs no model: its models are neither imported nor looked up.
+
+    Raises ConfigError.
+    """
+    return dict(_entries(path, _read_object(path), "data"))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -39,11 +56,7 @@ def read_config_file(path: Path) -> ConfigFile:
     for key in data:
         if key not in ("model", "data"):
             raise ConfigError(f"{path}: {UnknownNameError('key', key, ('model', 'data'))}")
-    for folder in (str(path.parent.resolve()), os.getcwd()):
-        if folder not in sys.path:
-            sys.path.append(folder)
-    models = {name: _model_entry(path, name, entry) for name, entry in _entries(path, data, "model")}
-    return ConfigFile(models=models, datasets=dict(_entries(path, data, "data")))
+    return data
 
 
 def _entries(path: Path, data: Mapping[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlmeval.dataset.base import checked_rule
 from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.known import DatasetSpec, supported_datasets
-from vlmeval.dataset.registry import TRAITS, DatasetPlan, class_named, declared_traits, resolve_dataset
+from vlmeval.dataset.registry import TRAITS, DatasetPlan, Said, class_named, declared_traits, resolve_dataset
 from vlmeval.dataset.video import VideoSettings
 from vlmeval.errors import ConfigError, UnknownNameError, UsageError
 from vlmeval.scoring.rules import find_rule
@@ -68,6 +68,18 @@ def resolve_config(name: str, settings: Mapping[str, object], *, data_root: str 
     return resolve_dataset(found, data_root=root, name=name, mirror=mirror, video=video, **given)
 
 
+def resolve_among(
+    names: Sequence[str], entries: Mapping[str, Mapping[str, object]], *, data_root: str | Path | None = None
+) -> list[DatasetPlan]:
+    """The benchmarks called `names`: those of a config's "data" by their entries, the others as registered."""
+    return [
+        resolve_config(name, entries[name], data_root=data_root)
+        if name in entries
+        else resolve_dataset(name, data_root=data_root)
+        for name in names
+    ]
+
+
 def _from_url(name: str, url: str, md5: str, root: Path, given: Mapping[str, Any]) -> DatasetPlan:
     """A benchmark in no table whose file is fetched."""
     if not url.startswith(("https://", "http://")):
@@ -92,6 +104,7 @@ def _from_url(name: str, url: str, md5: str, root: Path, given: Mapping[str, Any
         prompt_suffix=given["prompt_suffix"] or "",
         spec=own,
         fetch=True,
+        said=Said(**given),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vlmeval.dataset.data_root import default_data_root
 from vlmeval.dataset.known import DatasetSpec, supported_datasets, traits_of_unknown
+from vlmeval.dataset.same_file import benchmarks_of_stem
 from vlmeval.scoring.rules import RULES
 
 
@@ -23,8 +24,9 @@ def dataset_listing(data_root: Path | None = None) -> list[dict[str, object]]:
 
 
 def _entry(name: str, root: Path) -> dict[str, object]:
-    spec = supported_datasets.get(name)
-    path = spec.path(root) if spec else root / f"{name}.tsv"
+    known = supported_datasets.get(name)
+    path = known.path(root) if known else root / f"{name}.tsv"
+    spec = known or next(iter(benchmarks_of_stem(name)), None)
     size_bytes = path.stat().st_size if path.is_file() else 0
     return {
         "name": name,
@@ -32,7 +34,7 @@ def _entry(name: str, root: Path) -> dict[str, object]:
         "traits": sorted(spec.traits if spec else traits_of_unknown(name)),
         "scoring": _scoring(spec),
         "on disk": f"{size_bytes / 2**20:,.1f} MiB" if size_bytes else "no",
-        "notes": spec.answer_note if spec else f"found in {root}",
+        "notes": known.answer_note if known else f"found in {root}" + (f", taken as {spec.name}" if spec else ""),
     }
 
 

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from vlmeval.dataset.listing import dataset_names
 from vlmeval.dataset.mcq import HRBenchDataset, ImageMCQDataset, MMERealWorld
 from vlmeval.dataset.mmmu import MMMUDataset, MMMUProDataset, MMMUProStepwise, MMMUProVision, MMMUProVisionStepwise
 from vlmeval.dataset.multi_turn import ImageMTDataset, MMDUDataset, MMMTBenchDataset
-from vlmeval.dataset.tsv_index import NEEDED, check_file
+from vlmeval.dataset.same_file import BY_CONTENT, BY_NAME, benchmarks_of_content, benchmarks_of_stem, taken_as
+from vlmeval.dataset.tsv_index import NEEDED, TsvIndex, check_file
 from vlmeval.dataset.unknown import class_of_unknown
 from vlmeval.dataset.video import MLVU_MCQ, MVBench, MVBench_MP4, VideoMCQDataset, VideoMME, VideoSettings
 from vlmeval.dataset.vqa import (
@@ -53,11 +54,23 @@ TRAITS = ("circular", "multi_image", "image_markers", "short_answer", "judge", "
 
 
 @dataclass(frozen=True, kw_only=True)
+class Said:
+    """What the caller says of a benchmark; None for what is left to what is known of it."""
+
+    class_name: str | None = None
+    traits: Sequence[str] | None = None
+    scoring: str | None = None
+    answer_column: str | None = None
+    prompt_suffix: str | None = None
+    video: VideoSettings | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetPlan:
     """A benchmark that was found and not opened yet. `dataset_class` is None where the columns will tell.
 
     `spec` is None for a TSV that is in no table; `fetch` says that the file comes from the spec's URL unless it is
-    there with the right MD5.
+    there with the right MD5. `notes` go before those of the opened benchmark.
     """
 
     name: str
@@ -72,6 +85,8 @@ class DatasetPlan:
     fetch: bool = False
     mirror: str | None = None
     video: VideoSettings | None = None
+    said: Said = Said()
+    notes: tuple[str, ...] = ()
 
     @property
     def on_disk(self) -> bool:
@@ -86,9 +101,29 @@ class DatasetPlan:
                 raise
             return self._stand_in(self.spec, error)
         index = index_with_progress(self.path, self.dataset_class.needed_columns if self.dataset_class else NEEDED)
+        return self._of_content(index)._opened(index)
+
+    def recognised(self) -> DatasetPlan:
+        """This plan, or where nothing but the file's MD5 tells what it is, that of the benchmark it belongs to.
+
+        Reads the file once if it is not indexed. Raises DatasetError.
+        """
+        if self.dataset_class is not None or self.scoring or not self.on_disk:
+            return self
+        return self._of_content(index_with_progress(self.path, NEEDED))
+
+    def _of_content(self, index: TsvIndex) -> DatasetPlan:
+        specs = benchmarks_of_content(index.md5)
+        if self.dataset_class is not None or self.scoring or not specs:
+            return self
+        plan = _planned(self.name, self.path, self.data_root, specs[0], self.said)
+        return replace(plan, notes=(taken_as(self.name, BY_CONTENT, specs, plan.video),))
+
+    def _opened(self, index: TsvIndex) -> Dataset:
         kind, notes = (
             (self.dataset_class, ()) if self.dataset_class else class_of_unknown(self.name, index, self.scoring)
         )
+        notes = (*self.notes, *notes)
         more: dict[str, Any] = {"video": self.video} if issubclass(kind, VideoMCQDataset) else {}
         if self.spec is not None and self.spec.video is not None and self.spec.md5 != index.md5:
             notes = (*notes, f"{self.name}: the MD5 of {self.path.name} is not that of upstream's file")
@@ -151,42 +186,56 @@ def resolve_dataset(
 ) -> DatasetPlan:
     """Find a benchmark by its known name, by the path of a TSV, or by the stem of a TSV in the data root.
 
-    A path whose stem is a known name takes that benchmark's traits, class and rule, without its MD5. What the caller
-    says overrides what is known; another class brings its own traits and rule. Raises UnknownNameError, ConfigError,
-    or DatasetError for a path that leads to no file.
+    A path whose stem is a known name, or that of a known benchmark's file (with a note), takes that benchmark's traits,
+    class and rule, without its MD5. What the caller says overrides what is known; another class brings its own traits
+    and rule. Raises UnknownNameError, ConfigError, or DatasetError for a path that leads to no file.
     """
     root = Path(data_root).expanduser() if data_root is not None else default_data_root()
+    said = Said(
+        class_name=class_name,
+        traits=None if traits is None else tuple(traits),
+        scoring=scoring,
+        answer_column=answer_column,
+        prompt_suffix=prompt_suffix,
+        video=video,
+    )
     path = _as_path(name_or_path)
     stem = path.stem if path is not None else str(name_or_path)
     spec = supported_datasets.get(stem)
-    if path is None:
+    fetch = path is None and spec is not None and bool(spec.url_path)
+    if path is not None:
+        _check_path(path)
+    else:
         path = spec.path(root) if spec else root / f"{stem}.tsv"
         if spec is None and not path.is_file():
             raise UnknownNameError("dataset", stem, dataset_names(root), several_names(stem) or _how_to_add(root))
-        fetch = spec is not None and bool(spec.url_path)
-    else:
-        _check_path(path)
-        fetch = False
-    kind = class_named(class_name or (spec.class_name if spec else ""))
-    same_kind = spec is not None and kind is class_named(spec.class_name)
-    rule = scoring or (spec.scoring if spec and same_kind else "")
+    if spec is None and not (class_name or scoring) and (specs := benchmarks_of_stem(stem)):
+        plan = _planned(name or stem, path, root, specs[0], said)
+        return replace(plan, notes=(taken_as(plan.name, BY_NAME, specs, plan.video),))
+    return replace(_planned(name or stem, path, root, spec, said), fetch=fetch, mirror=mirror)
+
+
+def _planned(name: str, path: Path, root: Path, spec: DatasetSpec | None, said: Said) -> DatasetPlan:
+    """What is said of the file at `path`, completed by what is known of its benchmark. Raises ConfigError."""
+    kind = class_named(said.class_name or (spec.class_name if spec else ""))
+    same = spec if spec is not None and kind is class_named(spec.class_name) else None
+    rule = said.scoring or (same.scoring if same else "")
     if rule and kind is not None:
-        checked_rule(rule, kind.type, name or stem)
-    if video is not None and (kind is None or not issubclass(kind, VideoMCQDataset)):
-        raise ConfigError(f"{name or stem}: nframe, fps and use_subtitle are for benchmarks of videos")
+        checked_rule(rule, kind.type, name)
+    if said.video is not None and (kind is None or not issubclass(kind, VideoMCQDataset)):
+        raise ConfigError(f"{name}: nframe, fps and use_subtitle are for benchmarks of videos")
     return DatasetPlan(
-        name=name or stem,
+        name=name,
         path=path,
         data_root=root,
         dataset_class=kind,
-        traits=declared_traits(traits, spec if same_kind else None, kind, stem),
+        traits=declared_traits(said.traits, same, kind, path.stem),
         scoring=rule,
-        answer_column=answer_column or (spec.answer_column if spec else "answer"),
-        prompt_suffix=(spec.prompt_suffix if spec and same_kind else "") if prompt_suffix is None else prompt_suffix,
+        answer_column=said.answer_column or (spec.answer_column if spec else "answer"),
+        prompt_suffix=(same.prompt_suffix if same else "") if said.prompt_suffix is None else said.prompt_suffix,
         spec=spec,
-        fetch=fetch,
-        mirror=mirror,
-        video=video or (spec.video if spec and same_kind else None),
+        video=said.video or (same.video if same else None),
+        said=said,
     )
 
 

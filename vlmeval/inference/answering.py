@@ -2,7 +2,8 @@
 
 Conversations of a batch go through their first turn together, then through the second with the first answers filled in,
 and so on; one that has fewer turns is finished earlier. Each turn is a batch of prompts like any other: it may be
-halved, or answered in several parts, and what was answered before stays. A record is made of a whole conversation.
+halved, or answered in several parts, and what was answered before stays. A record is made of a whole conversation; of
+one that is under way each turn is told as it is answered, so that it can be gone on with (`turns.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Union
 
 from vlmeval.conversation import is_conversation, prompt_of_turn, texts_as_cell, turns_in
 from vlmeval.errors import ImageError, OutOfMemorySampleError, SampleError
@@ -76,6 +77,10 @@ class Request:
         return replace(self, said=(*self.said, reply), seconds=self.seconds + seconds)
 
 
+Outcome = Union[Prediction, Request]
+"""A record, or a conversation that has one more answer and is not finished."""
+
+
 def requests(model: BaseModel, benchmark: Benchmark, samples: Iterable[Sample]) -> Iterator[Request]:
     """Each sample with the prompt this model shall see."""
     build = model.build_prompt if model.use_custom_prompt(benchmark.task) else None
@@ -107,12 +112,13 @@ def answer(
     seed: int,
     on_finished: Callable[[Prediction], None],
     on_begun: Callable[[Sequence[Request], int], None] = lambda batch, left: None,
+    on_turn: Callable[[Request], None] = lambda request: None,
 ) -> None:
     """Answer every request, record each as it finishes. A sample that cannot be answered is recorded as failed.
 
     Answers that the model holds in doubt wait for its decision, so that none is recorded that it takes back.
     `batch_size` None leaves it to the model how many it takes at once. `on_begun` gets each batch when its turn comes,
-    and how many are left after it.
+    and how many are left after it; `on_turn` each conversation that has another answer and needs more.
     """
     planned = plan_pieces(model, task, [request.message for request in pending], batch_size)
     begun = _begun(model, task, [[pending[position] for position in piece] for piece in planned])
@@ -126,8 +132,12 @@ def answer(
 
     for one, left in begun:
         on_begun(one.batch, left)
-        for prediction in answer_together(model, task, one.batch, seed, one.answers):
-            waiting.append(prediction)
+        for outcome in answer_together(model, task, one.batch, seed, one.answers):
+            if isinstance(outcome, Request):
+                if not model.is_in_doubt():
+                    on_turn(outcome)
+                continue
+            waiting.append(outcome)
             if not model.is_in_doubt():
                 record()
     if waiting and not model.is_in_doubt(at_end=True):
@@ -172,10 +182,11 @@ def answer_together(
     begun: Prepared | None = None,
     tried: Sequence[str] = (),
     is_part: bool = False,
-) -> Iterator[Prediction]:
+) -> Iterator[Outcome]:
     """Answer one batch, in parts that are in flight at once where the model gains by that and this `is_part` of none;
     where it cannot be answered as one, its halves. `begun` is what was prepared for it, `tried` what was done about
-    memory for a larger batch of which these are a part. Conversations are answered to their end."""
+    memory for a larger batch of which these are a part. Conversations are answered to their end, and given after each
+    turn but the last."""
     for request in batch:
         if request.sample.image_error:
             yield _failed(request, request.sample.image_error, 0.0)
@@ -189,11 +200,12 @@ def answer_together(
             answered = yield from _answer_turn(model, task, asked, seed, begun, tried)
         yield from (_ok(request) for request in answered if request.is_finished)
         asked = [request for request in answered if not request.is_finished]
+        yield from asked
         begun, tried = None, ()
 
 
-Turn = Generator[Prediction, None, list[Request]]
-"""Gives the requests that have one more answer now; before, the records of those that failed or are finished."""
+Turn = Generator[Outcome, None, list[Request]]
+"""Gives the requests that have one more answer now; before, what became of those that were answered otherwise."""
 
 
 def _answer_turn(

@@ -31,6 +31,12 @@ from vlmeval.inference.versions import differences
 class Sink(Recording, Protocol):
     """What becomes of answers, and who is told what goes on."""
 
+    def turned(self, dataset: int, row: int, said: Mapping[str, Any]) -> None:
+        """Keep the turns of a conversation that is under way (`turns.Said.words`)."""
+
+    def said(self, piece: Piece) -> Mapping[int, Mapping[str, Any]]:
+        """The turns of its conversations that were answered earlier, by row; only of those that have any."""
+
     def given_up(self, row: GivenUp) -> None:
         """Record as failed a row that ended several replicas."""
 
@@ -87,7 +93,7 @@ class Coordinator:
     def serve(self, queue: WorkQueue, sink: Sink) -> None:
         """Until every row is answered or given up. Raises what ended the run before that, KeyboardInterrupt too."""
         self._queue, self._sink = queue, sink
-        self._dealer = Dealer(queue, self._callers.members, self._interrupts)
+        self._dealer = Dealer(queue, self._callers.members, self._interrupts, sink.said)
         self._intake = Intake(queue, sink, self._roll, self._callers.members)
         self._watchman = Watchman(self._callers, self._limits)
         with signals_go_to(self._interrupts):
@@ -140,6 +146,10 @@ class Coordinator:
             self._sink.stamped(self._callers.name(member), message["stamp"])
         if kind == "answer":
             self._take_answer(member, message)
+        elif kind == "turn":
+            piece = self._queue.held(member.number)
+            if piece is not None and message["dataset"] == piece.dataset and message["row"] in piece.rows:
+                self._sink.turned(piece.dataset, message["row"], message["said"])
         elif kind == "facts":
             self._compare(member, message["facts"])
         elif kind == "ready":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vlmeval.inference.callers import Member
@@ -15,8 +15,16 @@ class Dealer:
     """Deals a queue to `members`, who come and go, until there are `interrupts`. One that cannot be handed a piece is
     marked as deaf."""
 
-    def __init__(self, queue: WorkQueue, members: Mapping[int, Member], interrupts: Interrupts) -> None:
+    def __init__(
+        self,
+        queue: WorkQueue,
+        members: Mapping[int, Member],
+        interrupts: Interrupts,
+        said: Callable[[Piece], Mapping[int, Any]],
+    ) -> None:
+        """`said` knows the turns of a piece's conversations that were answered earlier, by row."""
         self._queue = queue
+        self._said = said
         self._members = members
         self._interrupts = interrupts
 
@@ -61,7 +69,9 @@ class Dealer:
                 self._ask_back(member)
 
     def _hand_over(self, member: Member, piece: Piece) -> bool:
-        member.is_deaf = not member.say({"type": "piece", "dataset": piece.dataset, "rows": piece.rows})
+        said = self._said(piece)
+        words = {"type": "piece", "dataset": piece.dataset, "rows": piece.rows}
+        member.is_deaf = not member.say({**words, "said": said} if said else words)
         return not member.is_deaf
 
     def _ask_back_for_idle(self) -> None:

@@ -10,28 +10,31 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlmeval.errors import StorageError
 from vlmeval.storage import storage_error
 from vlmeval.types import Index, Prediction
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 SYNC_INTERVAL_S = 1.0
 _FIELDS = {f.name for f in dataclasses.fields(Prediction)}
 
 
-class Journal:
-    """Appends predictions to a file. Use as a context manager; only one process may hold a run's journals at a time."""
+class Lines:
+    """Appends JSON objects to a file. Use as a context manager; only one process may hold a run's files at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = -1
         self._synced_at = 0.0
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         try:
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
             if _ends_torn(self.path):
@@ -51,9 +54,9 @@ class Journal:
         finally:
             os.close(self._file)
 
-    def append(self, prediction: Prediction) -> None:
-        """Record one finished sample. Raises StorageError, e.g. when the disk is full; what was there stays."""
-        line = json.dumps(as_record(prediction), ensure_ascii=False)
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One line more. Raises StorageError, e.g. when the disk is full; what was there stays."""
+        line = json.dumps(record, ensure_ascii=False)
         try:
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
             if time.monotonic() - self._synced_at >= SYNC_INTERVAL_S:
@@ -76,6 +79,14 @@ class Journal:
     def _write(self, data: bytes) -> None:
         while data:
             data = data[os.write(self._file, data) :]
+
+
+class Journal(Lines):
+    """Finished samples."""
+
+    def append(self, prediction: Prediction) -> None:
+        """Record one finished sample. Raises StorageError, e.g. when the disk is full; what was there stays."""
+        self.add(as_record(prediction))
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:

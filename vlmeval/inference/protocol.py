@@ -6,6 +6,7 @@
 | facts | what has to agree with the coordinator's: versions, settings, benchmarks |
 | ready | memory, ahead: the model is loaded, and so many pieces are wanted in hand |
 | answer | dataset, row, prediction, in_doubt: one finished sample of the piece it answers |
+| turn | dataset, row, said: the answers so far of a conversation that is not finished |
 | given_back | pieces: those it had not begun, and does not have any more |
 | done | stamp: all of a piece is answered and counted; where it lies and what its cards measured, if that has changed |
 | settled | keep, stamp: whether its answers in doubt are to be recorded |
@@ -15,7 +16,7 @@
 
 | from the coordinator | says |
 |---|---|
-| piece | dataset, rows: answer these, after what it was given before |
+| piece | dataset, rows, said: answer these, after what it was given before; `said` are turns answered earlier, by row |
 | give_back | pieces that are not begun shall go to others |
 | settle | all else is done: decide on answers in doubt |
 | alive | every few seconds |

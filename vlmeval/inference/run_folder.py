@@ -33,6 +33,10 @@ class RunFolder:
         """The journal of one benchmark."""
         return self.path / f"{self.model}_{file_name(dataset)}.jsonl"
 
+    def turns_path(self, dataset: str) -> Path:
+        """The answered turns of its conversations that are not finished."""
+        return self.path / f"{self.model}_{file_name(dataset)}.turns"
+
     def record(self) -> dict[str, Any]:
         """What run.json holds: settings, stamp, versions."""
         return _read_record(self.path)

@@ -26,11 +26,12 @@ from vlmeval.dataset.registry import dataset_classes
 from vlmeval.dataset.video import VideoMCQDataset, VideoSettings
 from vlmeval.errors import VLMEvalError
 from vlmeval.hardware import parse_cards, visible_names
-from vlmeval.inference.answering import Begun, answer_together, begin, requests
+from vlmeval.inference.answering import Begun, Outcome, Request, answer_together, begin, requests
 from vlmeval.inference.executors import COORDINATOR_LOST, DONE, FAREWELL, GAVE_UP
 from vlmeval.inference.hand import Hand
 from vlmeval.inference.journal import as_record
 from vlmeval.inference.protocol import Address, Connection, Words, connect
+from vlmeval.inference.turns import Said
 from vlmeval.inference.versions import versions
 from vlmeval.types import Index
 from vlmeval.vlm.base import BaseModel
@@ -131,6 +132,16 @@ class Link:
                 leave(COORDINATOR_LOST, f"the coordinator is silent for {self._silence_s:.0f} s; it was {self.doing}")
             self.say_with_memory("alive")
 
+    def tell_outcome(self, outcome: Outcome, dataset: int, row_of: Mapping[Index, int], *, in_doubt: bool) -> None:
+        """A sample's record, or how far a conversation is; turns in doubt are not worth keeping."""
+        if isinstance(outcome, Request):
+            if not in_doubt:
+                row = row_of[outcome.sample.index]
+                self.send({"type": "turn", "dataset": dataset, "row": row, "said": Said.of(outcome).words})
+            return
+        words = {"row": row_of[outcome.index], "prediction": as_record(outcome)}
+        self.send({"type": "answer", "dataset": dataset, "in_doubt": in_doubt, **words})
+
     def say_with_memory(self, kind: str, **more: Any) -> None:
         """A message that tells what the model holds, if anything is known."""
         held = [asdict(one) for one in self.memory()]
@@ -184,7 +195,7 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
     _load(model, words["placement"] if words else placement)
     datasets = [_open(about) for about in (words or told.get())["datasets"]]
     link.send({"type": "facts", "facts": {"run": runs_as(model.stamp()), **dataset_facts(datasets)}})
-    link.hand.prepare_with(lambda piece: _prepared(model, datasets[piece["dataset"]], piece["rows"]))
+    link.hand.prepare_with(lambda piece: _prepared(model, datasets[piece["dataset"]], piece))
     link.memory = model.memory_held
     link.say_with_memory("ready", ahead=IN_HAND if model.prepares_ahead() else 0)
     news = _News(model)
@@ -199,10 +210,8 @@ def _work(start: Mapping[str, Any], link: Link, told: SimpleQueue[dict[str, Any]
         piece = given.prepared.result()
         link.doing = f"answering {piece.name}"
         for part in piece.parts:
-            for prediction in answer_together(model, piece.dataset.task, part.batch, start["seed"], part.answers):
-                words = {"row": piece.row_of[prediction.index], "prediction": as_record(prediction)}
-                in_doubt = model.is_in_doubt()
-                link.send({"type": "answer", "dataset": given.words["dataset"], "in_doubt": in_doubt, **words})
+            for outcome in answer_together(model, piece.dataset.task, part.batch, start["seed"], part.answers):
+                link.tell_outcome(outcome, given.words["dataset"], piece.row_of, in_doubt=model.is_in_doubt())
         link.send({"type": "done", **news.words()})
         link.doing = f"waiting for work after {piece.name}"
 
@@ -223,8 +232,12 @@ class _News:
         return {"stamp": stamp}
 
 
-def _prepared(model: BaseModel, dataset: Dataset, rows: Sequence[int]) -> Prepared:
+def _prepared(model: BaseModel, dataset: Dataset, piece: Words) -> Prepared:
+    rows, said = piece["rows"], piece.get("said", {})
     asked = list(requests(model, dataset, (dataset[row] for row in rows)))
+    for place, row in enumerate(rows):
+        if str(row) in said:
+            asked[place] = Said.of_words(said[str(row)]).resume(asked[place])
     row_of = {request.sample.index: row for request, row in zip(asked, rows, strict=True)}
     return Prepared(dataset=dataset, row_of=row_of, parts=begin(model, dataset.task, asked))
 

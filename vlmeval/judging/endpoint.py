@@ -119,6 +119,10 @@ class Endpoint:
         """End the waits of every thread."""
         self._stopped.set()
 
+    def get_ready(self) -> bool:
+        """The server is."""
+        return False
+
     def ask(self, prompt: str) -> str:
         """The reply's text. Raises JudgeError if the server will never answer us, NoReplyError for this question."""
         tried = []

@@ -26,6 +26,9 @@ class Asker(Protocol):
     identity: str
     """Everything that may change a reply, as text."""
 
+    def get_ready(self) -> bool:
+        """Do before the first question what takes long; whether there was something to do."""
+
     def ask(self, prompt: str) -> str:
         """The reply. Raises NoReplyError for this question, JudgeError for good."""
 
@@ -79,6 +82,10 @@ class Judge:
         self._cache = cache
         self._parallel = parallel
         self._asking: dict[str, threading.Lock] = {}
+
+    def get_ready_for(self, questions: Sequence[Question[T]]) -> bool:
+        """Let a judge in this process load its weights if one of these has to be asked; whether it did."""
+        return any(self._remembered(question) is None for question in questions) and self.asker.get_ready()
 
     def ask_all(
         self, questions: Sequence[Question[T]], on_done: Callable[[int], None] = lambda done: None

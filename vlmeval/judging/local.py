@@ -28,11 +28,21 @@ class LocalJudge:
         self.identity = identity
         self._model = model
         self._lock = threading.Lock()
+        self._is_ready = False
+
+    def get_ready(self) -> bool:
+        """Load the weights, unless they are; whether they were not."""
+        with self._lock:
+            was_ready = self._is_ready
+            if not was_ready:
+                self._model.load()
+            self._is_ready = True
+        return not was_ready
 
     def ask(self, prompt: str) -> str:
         """The reply, thinking left out. Raises RefusedError where the model cannot answer this, or says nothing."""
+        self.get_ready()
         with self._lock:
-            self._model.load()
             try:
                 reply = self._model.generate_batch([[TextPart(type="text", value=prompt)]])[0].text
             except SampleError as error:

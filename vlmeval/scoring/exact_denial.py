@@ -24,7 +24,7 @@ _DENIAL = re.compile(
     r"|instead of|rather than|eliminate[sd]?|rule[sd]? out|whether|if|although|though|before|wrong|incorrect|least"
     r"|hardly|barely|scarcely|unless|lack(?:s|ing)?|far from|anything but|doubt (?:it|that|this|if|the)"
     r"|compared (?:with|to)|need (?:more|further|additional|a clearer|to see)"
-    r"|(?:some|many|others|people|one|someone|users?|friends?)"
+    r"|(?:(?:some|many|most|other)(?: \w+){0,2}|others|people|one|someone|users?|friends?)"
     r" (?:would|could|might|may|says?|said|thinks?|thought|claims?|argue))\b"
     r"|n't\b|虽然|尽管|错误的|错的|禁止|不|没|无|非|排除|除了|是否|[❌✗✘✖])"
 )
@@ -32,7 +32,7 @@ _DENIAL_SIGNS = signs(
     "not never neither nor cannot no none without except excluding unlike instead rather eliminate eliminates "
     "eliminated rule rules ruled whether if although though before wrong incorrect least t hardly barely scarcely "
     "unless lack lacks lacking far anything doubt need "
-    "compared some many others people one someone user users friend friends",
+    "compared some many most other others people one someone user users friend friends",
     "虽尽错禁不没无非排除否❌✗✘✖",
 )
 _NO_DENIAL = re.compile(
@@ -44,7 +44,7 @@ _SUPPOSED = re.compile(r"\s*if\b.*\b(?:would|were|had)\b|\s*(?:如果|假如|若
 _SUPPOSED_SIGNS = signs("if", "如假若")
 _IF_ONLY = re.compile(r"[^.!?\n]*\bif\b[^.!?\n]*\b(?:were|had|would)\b")
 _ABSENT_AFTER = re.compile(
-    r",?\s+(?:(?:is|are|was|were)\s+(?:missing|absent|gone|no longer"
+    r"[\"')\]]*,?\s+(?:(?:is|are|was|were)\s+(?:incorrect|wrong|missing|absent|gone|no longer"
     r"|not (?:visible|present|shown|there|here|in|depicted))"
     r"|(?:but|yet)\s+(?:(?:it|that)\s+)?(?:is|was)(?:n't| not)\b(?! (?:sure|certain|clear))"
     r"|(?:is|are)n't (?:visible|present|shown|there|here|in|depicted))\b"
@@ -52,7 +52,7 @@ _ABSENT_AFTER = re.compile(
     r"|\W*\b(?:is|seems|looks|would be) (?:clearly |definitely |probably )?(?:the )?(?:least|worst|most unlikely)\b",
     re.IGNORECASE,
 )
-_ABSENT_SIGNS = signs("missing absent gone longer not t least worst unlikely", "没不未并")
+_ABSENT_SIGNS = signs("incorrect wrong missing absent gone longer not t least worst unlikely", "没不未并")
 _DENIED_AFTER = re.compile(
     r"""["')\]}>]*\s*(?:option|choice|选项|项)?\s*(?:
     (?:is|was|are|seems|looks)\s+(?:\w+\s+)?

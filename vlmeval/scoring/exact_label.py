@@ -32,8 +32,8 @@ _ARTICLE_USE = re.compile(
 )
 _SEPARATOR = re.compile(rf"{CLOSE}[ \t]*[.,:)\-]*[ \t]*(?:(?:[Aa]n?|[Tt]he)\s+(?=\w))?")
 
-_FORMULA = re.compile(r"\s*[=≈≠≤≥<>^](?![=>])\s*\S|\s*[+*/×÷]\s*\w|\([a-z]\)")
-"""Behind a letter that is a quantity, as in `C = 2πr`."""
+_FORMULA = re.compile(r"\s*[=≈≠≤≥<>^](?![=>])\s*\S|\s*[+*/×÷]\s*\w|\([a-z]\)|[ -](?:major|minor|flat|sharp)\b")
+"""Behind a letter that is a quantity or a note, as in `C = 2πr`, `D major`."""
 _NEXT_LISTED = re.compile(r"[ \t,;/|]*(?:(?:and|or)\b|和|或)?[ \t]*[(\[]?([A-Z])[)\].:,]*[ \t]*")
 _SMALL_ENDS = re.compile(r"""["')\]}>]*\s*(?:[.,;:!)]|$|\n)""")
 _TEXT_LIST = re.compile(

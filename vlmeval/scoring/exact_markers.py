@@ -20,7 +20,7 @@ _ADVERB = (
 )
 _STRONG_MARKER = re.compile(
     r"(?=[acosrl\s答正最✅✔☑✓])(?:"
-    rf"\b{_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b{_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
+    rf"(?<![a-z0-9]){_SUBJECT}s?\b(?:[^.!?\n:=]{{0,80}}?\b{_VERB}\b|\s*[.:=\-]|\s*\n)[\s:]*{_ADVERB}"
     r"|\bcorrect:\s*|[✅✔☑✓](?![ \t]*\n)"
     r"|答案[\])\"]*\s*(?:应该|应当|应|就|一定|可能|肯定|显然)?\s*(?:是|为|选择?)?\s*[:=]?\s*"
     r"|^\s*答\s*:\s*"
@@ -45,10 +45,11 @@ _WEAK_MARKER = re.compile(
     r"(?:的是)?[ \t]*(?:[:,]\s*)?)"
 )
 _CORRECTION = re.compile(
-    r"(?=[wacnojs等不更其])"
-    r"(?:\b(?:wait|actually|correction|on second thought|just kidding|scratch that)\b|\bno,|等等|不对|更正|其实)"
+    r"(?=[wacnojsitl等不更其])"
+    r"(?:\b(?:wait|actually|correction|on second thought|just kidding|scratch that|i misread|that (?:is|was) wrong)\b"
+    r"|\blet me (?:re\w+|look again|check again|count again|think again|correct)\b|\bno,|等等|不对|更正|其实)"
 )
-_CORRECTION_SIGNS = signs("wait actually correction second kidding scratch no", "等不更其")
+_CORRECTION_SIGNS = signs("wait actually correction second kidding scratch no misread wrong let", "等不更其")
 _ALSO_REACH = 16
 _ALSO = re.compile(r"\b(?:so|as|nor)\s+(?:is|are|was|were|do|does|can|could)\s+(?:option\s+)?$")
 _ALSO_SIGNS = signs("so as nor")

@@ -46,7 +46,7 @@ _BOUND_BEHIND = re.compile(
     re.IGNORECASE,
 )
 _LIST_MARK = re.compile(r"[.)][ \t]+\w")
-_ARTICLE = re.compile(r"\W*(?:an?|the)\s+\w")
+_ARTICLE = re.compile(r"\W*(?:an?(?! (?:major|minor|flat|sharp)\b)|the)\s+\w")
 _ARTICLES = frozenset({"a", "an", "the"})
 _EMPTY_WORDS = _ARTICLES | frozenset("is are was were it its it's he she they this that there 他 她 它 这 那".split())
 _SPELLED = {

@@ -54,7 +54,7 @@ _SHORT = 24
 """Up to this length an answer is tried as a letter or text before anything is looked up in it; changes no result."""
 _CONCLUSION = re.compile(
     r"\b(?:but|however|so|therefore|thus|hence|final|finally|conclusion|overall|in summary)\b"
-    r"|但|不过|所以|因此|综上|最终|故",
+    r"|但|不过|所以|因此|综上|最终|故|(?:应[当该]?|[就只]?能|[,。])选",
     re.IGNORECASE,
 )
 _IT_IS = re.compile(r"(?:\b(?:it|this|that)(?:'s| is)\s+(?:an?\s+|the\s+)?|[它这]是)$", re.IGNORECASE)
@@ -64,12 +64,12 @@ _REFUSAL = re.compile(
     r"(?=[suanfcdihtp抱对无不看以没请难])(?:"  # changes no match, is faster
     r"\b(?:sorry|unable to|as an ai|no idea|unclear|unknown|failed to obtain|none of|no image)\b"
     r"|\b(?:cannot|can't|can not|could not|couldn't) (?:be )?(?:determine|answer|see|tell|help|view|process|provide"
-    r"|identify|make out|say)"
+    r"|identify|make out|say|decide|choose|judge)"
     r"|\b(?:do not|don't) (?:know|have)\b|\bnot (?:sure|certain|enough|possible|provided|clear)\b"
     r"|\bplease (?:provide|upload|send|share|attach)\b"
     r"|\b(?:can|could) you (?:please )?(?:provide|upload|send|share|attach)\b"
     r"|\bimpossible to\b|\bhard to (?:say|tell)\b|\btoo (?:blurry|dark|small)\b"
-    r"|抱歉|对不起|无法|不知道|不清楚|看不到|看不清|不能(?:确定|判断|回答)|以上都不|没有正确|请提供|难以)"
+    r"|抱歉|对不起|无法|不知道|不清楚|看不到|看不清|不能(?:确定|判断|回答|决定)|以上都不|没有正确|请提供|难以)"
 )
 _REFUSAL_SIGNS = signs(
     "sorry unable ai idea unclear unknown failed none image cannot can could couldn do don not impossible hard too "

@@ -117,6 +117,14 @@ class AutoVLM(TransformersModel):
 
     # Images that come again
 
+    def most_kept_bytes(self) -> int:
+        """Whether they are used at all shows only later."""
+        return self._feature_bytes()
+
+    def kept_bytes(self) -> int:
+        """Of images that may come again."""
+        return self._reuse.store.kept_bytes if self._reuse is not None else 0
+
     def prepare_on_host(self, batch: Sequence[list[Message]], task: Task | None = None) -> HostBatch:
         """Prompts as inputs, and their images by name. A begin token that the template wrote is not put there a second
         time."""

@@ -17,6 +17,7 @@ from vlmeval.placement.cutting import ImageTokens, together
 from vlmeval.placement.in_flight import card_needs
 from vlmeval.placement.layout import CardPlan, Layout, Replica
 from vlmeval.placement.policy import Plan
+from vlmeval.placement.profile import ModelProfile
 from vlmeval.types import Message, Task
 from vlmeval.vlm.prompt_size import PromptSize
 from vlmeval.vlm.sized_prompts import SizedPrompts
@@ -123,11 +124,30 @@ class BatchLimits(SizedPrompts):
         plan = self.plan()
         if plan is None:
             raise ValueError("there is no plan to ask")
-        found = [one for own in plan.replicas for one in self._taken(own, worst, count, parts)]
+        kept = self.most_kept_bytes()
+        found = [one for own in plan.replicas for one in self._taken(own, worst, count, parts, kept)]
         return max(taken_bytes / share.capacity_bytes for share, taken_bytes in found)
 
-    def _taken(self, replica: Replica, worst: PromptSize, count: int, parts: int) -> list[tuple[CardPlan, int]]:
-        """What so many prompts of this size, answered in so many parts at once, take of each card of a replica."""
+    def most_kept_bytes(self) -> int:
+        """What features of earlier images may take of the card they are made on."""
+        return 0
+
+    def kept_bytes(self) -> int:
+        """What they take now."""
+        return 0
+
+    def _taken(
+        self, replica: Replica, worst: PromptSize, count: int, parts: int, kept_bytes: int
+    ) -> list[tuple[CardPlan, int]]:
+        """What so many prompts of this size, answered in so many parts at once, take of each card of a replica, beside
+        features of earlier images."""
+        taken = self._taken_by_batch(replica, worst, count, parts)
+        maker = _maker_of_features(self.planning_profile(), replica)
+        return [(share, own + kept_bytes * (share.card.place == maker)) for share, own in taken]
+
+    def _taken_by_batch(
+        self, replica: Replica, worst: PromptSize, count: int, parts: int
+    ) -> list[tuple[CardPlan, int]]:
         profile = self.planning_profile()
         if profile is None:
             raise ValueError("there is no plan to ask")
@@ -146,7 +166,7 @@ class BatchLimits(SizedPrompts):
         for those who compare."""
         if self.replica is None or self.planning_profile() is None:
             return
-        taken = self._taken(self.replica, self._worst(batch, task), len(batch), parts)
+        taken = self._taken(self.replica, self._worst(batch, task), len(batch), parts, self.kept_bytes())
         before = self.batch_peaks
         self.batch_peaks = {share.card.place: max(peak, before.get(share.card.place, 0)) for share, peak in taken}
 
@@ -163,6 +183,12 @@ class BatchLimits(SizedPrompts):
         # The planning workload would know it too, but needs the model's blocks and with them torch.
         needed = host_bytes(self.size_config(), worst, self.most_new_tokens)
         return max(1, min(quick, room // max(1, needed)))
+
+
+def _maker_of_features(profile: ModelProfile | None, replica: Replica) -> int | str | None:
+    """The card on which the vision side ends; None where there is none."""
+    last = [block for block in profile.blocks if block.is_vision][-1:] if profile is not None else []
+    return replica.device_map[last[0].modules[0]] if last else None
 
 
 def batch_workload(base: Workload, worst: PromptSize, count: int) -> Workload:

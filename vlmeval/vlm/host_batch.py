@@ -70,6 +70,14 @@ class HostBatches(ChatPrompts, BatchLimits):
         cards = [card.free_bytes for card in self.replica_cards()]
         return min(FEATURE_BYTES, round(CARD_SHARE * min(cards))) if cards else FEATURE_BYTES
 
+    def most_kept_bytes(self) -> int:
+        """As the store has it, which is made when the model is loaded."""
+        return self._feature_bytes() if self.image_parts is not None else 0
+
+    def kept_bytes(self) -> int:
+        """Of the store."""
+        return self._store.kept_bytes if self._store is not None else 0
+
     def prepare_on_host(self, batch: Sequence[list[Message]], task: Task | None = None) -> HostBatch:
         """Prompts as inputs on the host. Raises SampleError for a prompt that cannot be made into any."""
         texts = [self.render(message) for message in batch]

@@ -21,7 +21,7 @@ MOST_IMAGES = 32
 be for nothing; and each, however small, lies somewhere between pixels that come and go, and keeps 2 MB of host memory
 from being given back."""
 CARD_SHARE = 0.01
-"""Of a card, for features that may come again; batches leave more than this free."""
+"""Of a card, for features that may come again; batches are reckoned with so much less."""
 
 
 @dataclass(eq=False)
@@ -53,6 +53,11 @@ class ImageStore:
         self._bytes = 0
         self._waiting: WeakValueDictionary[Hashable, PreparedImage] = WeakValueDictionary()
         self._lock = threading.Lock()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of all features that are kept."""
+        return self._bytes
 
     def __contains__(self, key: Hashable) -> bool:
         """Whether the features of this image are kept."""
